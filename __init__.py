@@ -1,0 +1,1 @@
+"""Tokenloom: tokenizers for your own media, one transformer, three decoders."""
