@@ -1,0 +1,71 @@
+"""What every tokenizer of pictures, clips and sounds offers, and how a tokenizer is identified.
+
+Ids are int64: (B, h, w) for images, (B, t, h, w) for clips, (B, K, t) for sound with K codebooks. Text is its
+own kind (strings to lists of ints, see text.py) and shares only `vocab_size` and `fingerprint`.
+
+Whatever stores ids stores the fingerprint of the tokenizer that made them, and ids under another fingerprint
+are refused: two tokenizers with the same fingerprint give the same ids and read them the same way.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class MediaTokenizer(Protocol):
+    """Raw media <-> ids. `decode(encode(media), size)` has the shape of `media` when `size` is its size."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids: every id is in [0, vocab_size)."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (64 hex digits) of all that decides the ids: see `fingerprint_of`."""
+        ...
+
+    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the ids of one example: media of `size`, (H, W) or (T, H, W) or (S,), give ids of `grid(size)`."""
+        ...
+
+    def encode(self, media: Tensor) -> Tensor:
+        """Float32 media in [-1, 1], (B, 3, H, W) or (B, 3, T, H, W) or (B, C, S), to int64 ids (B, *grid)."""
+        ...
+
+    def decode(self, ids: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
+        """Int64 ids (B, *grid) to float32 media in [-1, 1], cropped to `size` if padding was added to encode it."""
+        ...
+
+
+def fingerprint_of(
+    class_name: str,
+    format_version: int,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    storage_dtype: torch.dtype | None = None,
+) -> str:
+    """Sha256 (64 hex digits) over class, format version, canonical JSON of `config` and the tensors as shipped.
+
+    Tensors enter in the order of their names, each with its dtype, shape and little-endian bytes. With
+    `storage_dtype` the floating ones are cast to it first, so weights that ship as float16 have one fingerprint
+    before they are saved and after they are loaded into float32. `config` holds what JSON holds; tuples count as lists.
+    """
+    digest = hashlib.sha256(_canonical([class_name, format_version, dict(config)]))
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        if storage_dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(storage_dtype)
+        digest.update(_canonical([name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]))
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    # A line of its own: JSON escapes newlines, so no two sequences of entries give the same bytes.
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
