@@ -1,0 +1,50 @@
+"""Write a file so that its name appears only when its bytes are complete, and name contents by sha256.
+
+A reader, or a run started again after a kill, meets the old file or the new one, never half of one.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+TEMPORARY = ".*.tmp"  # glob of what a killed writer may leave beside its file
+
+
+def write_atomically(path: str | os.PathLike, data: bytes) -> None:
+    """Write `data` under a temporary name in the same folder, flush it to the disk, rename it to `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut, where the system lets folders be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows, some network disks
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of_file(path: str | os.PathLike, block: int = 1 << 20) -> str:
+    """Hex sha256 of a file of any size, read in blocks of `block` bytes."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while data := file.read(block):
+            digest.update(data)
+    return digest.hexdigest()
