@@ -217,14 +217,14 @@ def _scale_deep_gray(image: Image.Image) -> Image.Image:
     Full scale is 65,535 for integers and 1 for floats. Values outside of that have no agreed scale (32-bit and
     scientific pictures), so their smallest becomes black and their largest white.
     """
-    values = np.asarray(image, dtype=np.float64)  # (H, W)
+    values = np.asarray(image, dtype=np.float32)  # (H, W)
     if not np.isfinite(values).all():
         raise ValueError("pixels are not finite")
     low, high = 0.0, 1.0 if image.mode == "F" else 65535.0
     if values.min() < low or values.max() > high:
         low, high = values.min(), values.max()
-    gray = (values - low) / max(high - low, np.finfo(np.float64).tiny) * 255
-    scaled = Image.fromarray(gray.round().astype(np.uint8))
+    gray = np.rint((values - low) * (255 / ((high - low) or 1.0)))
+    scaled = Image.fromarray(gray.astype(np.uint8))
     key = image.info.get("transparency")  # 16-bit gray PNG: the gray value that means "see through"
     if isinstance(key, int):
         scaled.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))

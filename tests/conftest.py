@@ -1,0 +1,22 @@
+"""What every test shares: the data packs when they are there, and a thread count that fits any machine."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+PACKS = os.environ.get("TOKENLOOM_DATA", "")
+
+needs_packs = pytest.mark.skipif(
+    not (PACKS and Path(PACKS, "images").is_dir()),
+    reason="needs the data packs: set TOKENLOOM_DATA to their folder",
+)
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def packs() -> Path:
+    """The folder of the data packs; only for tests marked with `needs_packs`."""
+    return Path(PACKS)
