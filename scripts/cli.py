@@ -1,0 +1,105 @@
+"""The `tokenloom` command: finds the command's file in this folder and runs it; how every command reports errors.
+
+A command is a module of this folder with two functions: `build_parser()`, which imports nothing heavy, so that `--help`
+answers at once, and `run(arguments)`, which imports what it needs and returns the exit code. Exit codes: 0 done, 1 some
+input failed (the rest is done), 2 wrong usage, 130 interrupted. Errors are one line on stderr; `--debug` shows the
+traceback.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import tokenloom
+
+# command -> (module of this folder, one line of help), in the order of a first day's work
+COMMANDS: dict[str, tuple[str, str]] = {}
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An ArgumentParser that reports wrong usage in one line and leaves the full usage to `--help`."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main_of(
+    build_parser: Callable[[], argparse.ArgumentParser],
+    run: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None = None,
+    prog: str | None = None,
+) -> int:
+    """Parse `argv` (without the program's name; default: the command line), run the command, return its exit code.
+
+    `prog` is the name in messages; default: the file that was started. Wrong usage is SystemExit(2), as in argparse.
+    """
+    parser = build_parser()
+    parser.prog = prog or parser.prog
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    arguments = parser.parse_args(argv)
+    try:
+        code = run(arguments)
+        sys.stdout.flush()  # so that a closed pipe shows here and not in the interpreter's last breath
+        return code
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, say `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError) as error:
+        if arguments.debug:
+            raise
+        print(f"{parser.prog}: {describe(error)}", file=sys.stderr)
+        return 1
+
+
+def describe(error: Exception) -> str:
+    """An error as one line: what the system says about a file in the order people read it, else the message itself."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def build_parser() -> CommandParser:
+    width = max(map(len, COMMANDS), default=0)
+    parser = CommandParser(
+        prog="tokenloom",
+        usage="tokenloom [--version] [--debug] COMMAND ...",
+        description="Train tokenizers on your own files, feed one transformer, generate with three decoders.",
+        epilog="commands:\n"
+        + "\n".join(f"  {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items())
+        + "\n\ntokenloom COMMAND --help tells about one command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tokenloom {tokenloom.__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `tokenloom COMMAND ...`. What stands before the command is ours, what follows is the command's."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    start = next((i for i, word in enumerate(words) if not word.startswith("-")), len(words))
+    parser = build_parser()
+    options = parser.parse_args(words[:start])
+    if start == len(words):
+        parser.error(f"a COMMAND is needed: {', '.join(COMMANDS)}")
+    command, rest = words[start], words[start + 1 :]
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        parser.error(
+            f"no command {command!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}")
+        )
+    module = import_module(f"tokenloom.scripts.{COMMANDS[command][0]}")
+    return main_of(
+        module.build_parser, module.run, ["--debug", *rest] if options.debug else rest, f"tokenloom {command}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
