@@ -107,7 +107,7 @@ def _draw_full(draws: Draws) -> tuple[Named, ...]:
     count = 1 + draws.below(6)
     while True:
         pairs = [_draw_pair(draws, held_out=False) for _ in range(count)]
-        group = pairs.count((HELD_OUT_GROUP.shape, "red"))
+        group = pairs.count((HELD_OUT_GROUP.shape, HELD_OUT_GROUP.color))
         if group != HELD_OUT_GROUP.count and not HELD_OUT_RELATION <= {shape for shape, _ in pairs}:
             return tuple(Named(1, shape, color) for shape, color in pairs)
 
@@ -221,12 +221,13 @@ def scene_batch(
     """
     for kind in mixture:
         _check_kind(kind, (*KINDS, "full"), held_out=False)
-    weights = np.array(list(mixture.values()), np.float64)
-    if not len(weights) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.sum() > 0:
+    kinds = tuple(kind for kind, weight in mixture.items() if weight != 0)
+    weights = np.array([mixture[kind] for kind in kinds], np.float64)
+    if not kinds or not np.isfinite(weights).all() or weights.min() < 0:
         raise ValueError(f"a mixture needs weights of at least 0 and one above 0, got {dict(mixture)}")
     if index < 0 or index + count > 2**32:
         raise ValueError(f"a seed has examples 0 to 2**32 - 1, got {index} to {index + count - 1}; change the seed")
-    kinds, shares = tuple(mixture), (weights / weights.sum()).cumsum()
+    shares = (weights / weights.sum()).cumsum()
     generator = torch.Generator()
     pictures, requests = np.empty((count, size, size, 3), np.uint8), []
     for i in range(count):
