@@ -1,11 +1,11 @@
-"""Write a file so that its name appears only when its bytes are complete, and name contents by sha256.
+"""Files written so that a name appears only with all its bytes, names that stay in their folder, sums of contents.
 
 A reader, or a run started again after a kill, meets the old file or the new one, never half of one.
 """
 
 import hashlib
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 TEMPORARY = ".*.tmp"  # glob of what a killed writer may leave beside its file
 
@@ -48,3 +48,16 @@ def sha256_of_file(path: str | os.PathLike, block: int = 1 << 20) -> str:
         while data := file.read(block):
             digest.update(data)
     return digest.hexdigest()
+
+
+def path_below(folder: Path, name: str) -> Path:
+    """`folder` / `name` for a name that came from outside, with "/" between its parts.
+
+    Raises:
+        ValueError: the name would leave `folder`, on this system or another, or names nothing.
+    """
+    inner = PurePosixPath(name)
+    leaves = inner.is_absolute() or ".." in inner.parts or "\\" in name or PureWindowsPath(name).drive or "\0" in name
+    if leaves or not inner.name:
+        raise ValueError(f"a file name must stay below its folder, got {name!r}; correct it")
+    return folder / inner

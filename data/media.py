@@ -57,7 +57,7 @@ def read_bytes(path: str | os.PathLike, max_bytes: int = MAX_BYTES) -> bytes:
     """All bytes of a regular file.
 
     Raises:
-        MediaError: it is missing, unreadable, no regular file, empty, or larger than `max_bytes`.
+        MediaError: it is missing, unreadable, no regular file, or larger than `max_bytes`.
     """
     name = os.fspath(path)
     try:
@@ -95,6 +95,8 @@ def read_image(
         name = name or str(getattr(source, "name", "picture"))
         data = _read_bounded(source, name, max_bytes)
 
+    if not data:
+        raise MediaError(name, "the file is empty")
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         raise MediaError(name, "HEIF pictures are not supported; convert it to JPEG, PNG or AVIF")
     try:
@@ -175,8 +177,6 @@ def _read_bounded(file: BinaryIO, name: str, max_bytes: int) -> bytes:
     data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise MediaError(name, f"a file may have {max_bytes:,} bytes, this one has more; shrink it or raise max_bytes")
-    if not data:
-        raise MediaError(name, "the file is empty")
     return data
 
 
