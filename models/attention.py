@@ -1,0 +1,81 @@
+"""Self-attention with rotary positions and QK-norm, and the cache of keys and values that lets it go on.
+
+B sequences, L new tokens, P tokens already in the cache, D width, heads x head_dim = D. The attention itself is torch's
+`scaled_dot_product_attention`. Values are mixed with those of the first layer (value residual, arXiv:2410.17897).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .rotary import rotate
+
+
+@dataclass
+class KVCache:
+    """Keys and values of every layer, for sequences whose first tokens are already computed.
+
+    `keys[n]` and `values[n]` are (B, heads, length, head_dim); `mask` (B, length) is true where a token is real and
+    false where a shorter prompt was padded.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask: Tensor
+
+    def repeat(self, count: int) -> "KVCache":
+        """The cache of every sequence `count` times: the whole batch, then the whole batch again."""
+        keys = [k.repeat(count, 1, 1, 1) for k in self.keys]
+        values = [v.repeat(count, 1, 1, 1) for v in self.values]
+        return KVCache(keys, values, self.mask.repeat(count, 1))
+
+    def select(self, rows: Tensor) -> "KVCache":
+        """The cache of the given sequences: int64 rows (N,)."""
+        return KVCache([k[rows] for k in self.keys], [v[rows] for v in self.values], self.mask[rows])
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x), times a learned weight per channel (arXiv:1910.07467)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, eps=1e-6)
+
+
+class Attention(nn.Module):
+    """Queries, keys and values from one product; see the file's head for what is added."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.query_norm = RMSNorm(width // num_heads)
+        self.key_norm = RMSNorm(width // num_heads)
+        self.first_value_share = nn.Parameter(torch.tensor(0.5))
+        self.out = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def project(self, x: Tensor, rotary: Tensor, first_value: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, L, D) -> queries, keys, values, each (B, heads, L, head_dim)."""
+        q, k, v = rearrange(self.qkv(x), "B L (three n d) -> three B n L d", three=3, n=self.num_heads)
+        q, k = rotate(self.query_norm(q), rotary), rotate(self.key_norm(k), rotary)
+        return q, k, v if first_value is None else torch.lerp(v, first_value, self.first_value_share)
+
+    def forward(
+        self, x: Tensor, rotary: Tensor, mask: Tensor | None, first_value: Tensor | None, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, L, D) -> tokens (B, L, D), and the keys and values of these tokens alone.
+
+        `mask` is boolean, broadcastable to (B, heads, L, P + L), true where a query may look; None: everywhere.
+        `past` holds keys and values (B, heads, P, head_dim) of the tokens before.
+        """
+        q, k, v = self.project(x, rotary, first_value)
+        keys, values = (torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)) if past else (k, v)
+        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        return self.out(rearrange(y, "B n L d -> B L (n d)")), k, v

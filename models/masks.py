@@ -1,0 +1,47 @@
+"""Who may look at whom: boolean masks, true where a query (row) may attend to a key (column).
+
+Between segments attention is causal, so what comes earlier never depends on what comes later, and its keys and values
+can be computed once. Inside a segment it is causal (text, `ar`) or bidirectional (`masked`, `diffusion`). For a prompt
+of 3 tokens, then a segment of 3:
+
+       causal          bidirectional
+     p p p m m m        p p p m m m
+    m x x x x . .      m x x x x x x
+    m x x x x x .      m x x x x x x
+    m x x x x x x      m x x x x x x
+"""
+
+import torch
+from torch import Tensor
+
+
+def causal_mask(length: int) -> Tensor:
+    """(length, length), true on and below the diagonal."""
+    return torch.ones(length, length, dtype=torch.bool).tril()
+
+
+def segment_mask(past: Tensor, causal: Tensor, length: int) -> Tensor:
+    """Mask of one segment after a prompt: (B, 1, length, P + length).
+
+    `past` (B, P) is true where a token of the prompt is real; `causal` (B,) is true for the sequences whose segment is
+    read token by token.
+    """
+    lower = causal_mask(length).to(past.device)
+    inside = lower | ~causal[:, None, None]  # (B, length, length)
+    before = past[:, None, :].expand(-1, length, -1)  # (B, length, P)
+    return torch.cat([before, inside], dim=2).unsqueeze(1)
+
+
+def packed_mask(segments: Tensor, causal: Tensor) -> Tensor:
+    """Mask of whole sequences in one pass: (B, 1, L, L).
+
+    `segments` (B, L) int64 counts segments from 0, -1 where padded; `causal` (B, L) is true for the tokens whose segment
+    is causal. A token sees all earlier segments, and of its own segment all (bidirectional) or what came before (causal).
+    Padding sees itself alone, so that no row is empty.
+    """
+    length = segments.shape[1]
+    query, key = segments[:, :, None], segments[:, None, :]
+    lower = causal_mask(length).to(segments.device)
+    inside = (query == key) & (lower | ~causal[:, :, None])
+    visible = ((key < query) | inside) & (key >= 0) & (query >= 0)
+    return (visible | torch.eye(length, dtype=torch.bool, device=segments.device)).unsqueeze(1)

@@ -1,0 +1,50 @@
+"""Schedules: learning rates over training, and times over sampling.
+
+Time t runs from 1 (noise, or everything masked) down to 0 (data), here and everywhere else.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+RateSchedule = Callable[[int], float]  # step -> factor of the peak learning rate
+
+
+def cosine(steps: int, *, warmup: int) -> RateSchedule:
+    """Linear warm-up, then half a cosine down to zero at `steps` (SGDR, arXiv:1608.03983, without restarts)."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
+
+    return factor
+
+
+def trapezoid(steps: int, *, warmup: int, decay: float) -> RateSchedule:
+    """Linear warm-up, flat, then linear to zero over the last `decay` of the steps (arXiv:2405.18392)."""
+
+    def factor(step: int) -> float:
+        down = max(1.0, decay * steps)
+        return max(0.0, min((step + 1) / max(1, warmup), 1.0, (steps - step) / down))
+
+    return factor
+
+
+def falling_times(num_steps: int) -> Tensor:
+    """Times of a sampler with `num_steps` steps: float64 (num_steps + 1,), from 1 (noise) to 0 (data), evenly spaced."""
+    if num_steps < 1:
+        raise ValueError(f"a sampler needs at least 1 step, got {num_steps}")
+    return torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+
+
+def cosine_masked_share(t: float) -> float:
+    """Share of the positions still masked at time t: sin(pi t / 2), 1 at t = 1 and 0 at t = 0 (MaskGIT, arXiv:2202.04200)."""
+    return math.sin(math.pi * t / 2)
+
+
+def arccos_masked_share(t: float) -> float:
+    """Share still masked at time t: 1 - arccos(t) / (pi / 2) (Halton-MaskGIT, arXiv:2503.17076); 1 at t = 1, 0 at 0."""
+    return 1 - math.acos(t) / (math.pi / 2)

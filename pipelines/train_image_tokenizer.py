@@ -1,0 +1,189 @@
+"""Train an image tokenizer, and show whether the training worked.
+
+Prints and draws, on pictures held apart: PSNR and SSIM, codes in use, how evenly each FSQ dimension uses its levels,
+originals beside reconstructions, and the entropy-cliff forecast t* = ceil(log2 N / log2 K) (arXiv:2605.06207): with N
+training pictures and K codes, the number of codes after which an autoregressive model can know a picture by heart.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from einops import rearrange
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from ..data.media import image_grid, write_png
+from ..models.image_metrics import psnr, ssim
+from ..models.losses import reconstruction_loss
+from ..models.schedules import cosine
+from ..tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from .picture_sources import PictureSource
+from .train_loop import LoopConfig, TrainingError, train
+
+OVERFIT_DB = 35.0
+VALIDATION_NUMBER = 1 << 20  # batches from here on are never trained on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTokenizerRecipe:
+    steps: int = 2000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup: int = 50
+    weight_decay: float = 0.0
+    absolute: float = 0.3  # weight of the absolute error
+    edges: float = 0.3  # weight of the perceptual term
+    seed: int = 0
+    evaluate_every: int = 250
+    checkpoint_every: int = 250
+
+
+def to_range(pictures: Tensor) -> Tensor:
+    """Uint8 (B, 3, H, W) -> float32 in [-1, 1]."""
+    return pictures.float() / 127.5 - 1
+
+
+def check_input(pictures: Tensor) -> None:
+    """Refuse pictures that cannot teach anything: wrong type, or all of one color.
+
+    Raises:
+        ValueError: not uint8 RGB, or no contrast at all.
+    """
+    if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
+        raise ValueError(f"pictures must be uint8 (B, 3, H, W), got {pictures.dtype} {tuple(pictures.shape)}")
+    if pictures.min() == pictures.max():
+        raise ValueError(f"pictures must have contrast, but every pixel is {int(pictures.min())}; check the files")
+
+
+def entropy_cliff(num_pictures: int, num_codes: int) -> int:
+    """t* = ceil(log2 N / log2 K): codes that suffice to tell N pictures apart."""
+    return math.ceil(math.log2(max(2, num_pictures)) / math.log2(num_codes))
+
+
+@torch.no_grad()
+def diagnose(tokenizer: ImageTokenizer, pictures: Tensor) -> tuple[dict[str, float], Tensor, Tensor]:
+    """Scores on pictures (N, 3, H, W) in [-1, 1]; also the reconstructions and the share of each level (D, max L)."""
+    ids = torch.cat([tokenizer.encode(chunk) for chunk in pictures.split(64)])
+    size = (pictures.shape[2], pictures.shape[3])
+    reconstructions = torch.cat([tokenizer.decode(chunk, size) for chunk in ids.split(64)])
+    counts = torch.bincount(ids.flatten(), minlength=tokenizer.vocab_size).double()
+    shares = counts / counts.sum()
+    cells = tokenizer.quantizer.cells(tokenizer.quantizer.ids_to_latents(ids)).flatten(0, 2)
+    levels = torch.stack([torch.bincount(c, minlength=max(tokenizer.config.levels)) for c in cells.T]) / len(cells)
+    scores = {
+        "psnr": float(psnr(reconstructions, pictures).mean()),
+        "ssim": float(ssim(reconstructions, pictures).mean()),
+        "codes_in_use": float((counts > 0).sum()),
+        "bits_per_code": float(-(shares * shares.clamp(min=1e-12).log2()).sum()),
+    }
+    return scores, reconstructions, levels
+
+
+def level_histogram(levels: Tensor) -> Image.Image:
+    """A picture of bars: one row per FSQ dimension, the height of bar i the share (0 to 1) of its level i."""
+    bar, height, gap = 12, 60, 8
+    rows, columns = levels.shape
+    sheet = Image.new("RGB", (columns * (bar + 2) + 2 * gap, rows * (height + gap) + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, shares in enumerate(levels.tolist()):
+        foot = gap + row * (height + gap) + height
+        draw.line([(gap, foot), (gap + columns * (bar + 2), foot)], fill="gray")
+        for column, share in enumerate(shares):
+            left = gap + column * (bar + 2)
+            draw.rectangle([left, foot - share * height, left + bar, foot], fill=(45, 80, 220))
+    return sheet
+
+
+def train_image_tokenizer(
+    config: ImageTokenizerConfig,
+    recipe: ImageTokenizerRecipe,
+    source: PictureSource,
+    out: Path,
+    *,
+    resume: bool = False,
+    init: ImageTokenizer | None = None,
+    say: Callable[[str], None] = print,
+) -> ImageTokenizer:
+    """Train on `source` and save the tokenizer, its curves and its pictures under `out`.
+
+    Raises:
+        ValueError: the pictures cannot be learned from.
+        TrainingError: see `train`.
+    """
+    torch.manual_seed(recipe.seed)  # only the initial weights come from here
+    tokenizer = init or ImageTokenizer(config)
+    start = source(VALIDATION_NUMBER - 1, 256)
+    check_input(start)
+    if init is None:
+        tokenizer.start_linear(to_range(start))
+    tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    validation = to_range(source(VALIDATION_NUMBER, 256))
+    say(plan(config, recipe, tokenizer))
+
+    def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
+        images = to_range(source(stream, recipe.batch_size)).contiguous(memory_format=torch.channels_last)
+        outputs, _ = module(images)
+        value = reconstruction_loss(outputs, images, absolute=recipe.absolute, edges=recipe.edges)
+        return value, {"psnr_train": float(psnr(outputs.detach(), images).mean())}
+
+    def evaluate(module: nn.Module, step: int) -> dict[str, float]:
+        scores, reconstructions, levels = diagnose(cast(ImageTokenizer, module), validation)
+        pairs = rearrange(torch.stack([validation[:32], reconstructions[:32]]), "two B C H W -> B C (two H) W")
+        write_png(out / "reconstructions.png", image_grid(pairs, 8))
+        write_png(out / "levels.png", level_histogram(levels))
+        return scores
+
+    optimizer = torch.optim.AdamW(
+        tokenizer.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, fused=True
+    )
+    loop = LoopConfig(
+        steps=recipe.steps,
+        schedule=cosine(recipe.steps, warmup=recipe.warmup),
+        ema_decay=0.998,
+        evaluate_every=recipe.evaluate_every,
+        checkpoint_every=recipe.checkpoint_every,
+    )
+    state = {"config": asdict(config), "recipe": asdict(recipe)}
+    average = train(tokenizer, loss, [optimizer], loop, out, evaluate=evaluate, state=state, resume=resume, say=say)
+    average.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return cast(ImageTokenizer, average)
+
+
+def plan(config: ImageTokenizerConfig, recipe: ImageTokenizerRecipe, tokenizer: ImageTokenizer) -> str:
+    """What is about to happen, in two lines."""
+    parameters = sum(p.numel() for p in tokenizer.parameters())
+    pictures = recipe.steps * recipe.batch_size
+    return (
+        f"image tokenizer: stride {config.stride}, {config.vocab_size} codes, {parameters / 1e6:.2f} M parameters, "
+        f"{math.log2(config.vocab_size) / config.stride**2:.3f} bits per pixel\n"
+        f"{recipe.steps} steps of {recipe.batch_size}: {pictures} pictures; entropy cliff "
+        f"t* = {entropy_cliff(pictures, config.vocab_size)} codes"
+    )
+
+
+def overfit_one(config: ImageTokenizerConfig, source: PictureSource, *, steps: int = 600, seed: int = 0) -> float:
+    """Train on one picture alone and return the PSNR in dB; a sound tokenizer passes `OVERFIT_DB`.
+
+    Raises:
+        TrainingError: the target is missed, so something in data or network is wrong.
+    """
+    torch.manual_seed(seed)
+    tokenizer = ImageTokenizer(replace(config, storage_dtype="float32"))
+    image = to_range(source(0, 1))
+    tokenizer.start_linear(image)
+    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=2e-3, weight_decay=0.0)
+    schedule = cosine(steps, warmup=10)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 2e-3 * schedule(step)
+        outputs, _ = tokenizer(image)
+        optimizer.zero_grad()
+        reconstruction_loss(outputs, image, absolute=0.0, edges=0.0).backward()
+        optimizer.step()
+    reached = float(psnr(tokenizer.decode(tokenizer.encode(image)), image).mean())
+    if reached < OVERFIT_DB:
+        raise TrainingError(f"one picture must reach {OVERFIT_DB} dB, got {reached:.1f}; check data range and network")
+    return reached

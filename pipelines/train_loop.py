@@ -1,0 +1,177 @@
+"""The one training loop: tokenizers and transformers, on one machine or on many through `accelerate`.
+
+What is trained is a module and a function `loss(module, stream)` that draws its batch and all its noise from the number
+`stream` alone (step x processes + rank). So a run that is killed and resumed ends in the same bits as one that is not.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..models.schedules import RateSchedule
+from .checkpoint import load_checkpoint, load_optimizer_tensors, optimizer_tensors, save_checkpoint
+
+Loss = Callable[[nn.Module, int], tuple[Tensor, dict[str, float]]]
+Evaluate = Callable[[nn.Module, int], dict[str, float]]
+
+
+class TrainingError(ValueError):
+    """Training cannot go on; the last good checkpoint is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    steps: int
+    schedule: RateSchedule  # factor of every optimizer's own learning rate
+    clip: float = 1.0  # largest norm of the gradient
+    ema_decay: float = 0.999  # of the moving average of the weights, reached after a warm-up
+    log_every: int = 20
+    evaluate_every: int = 500
+    checkpoint_every: int = 200
+
+
+class Curves:
+    """Scalars over steps: a line in metrics.jsonl each, and TensorBoard events when it is installed."""
+
+    def __init__(self, out: Path, start: int):
+        self.path = out / "metrics.jsonl"
+        if self.path.exists():  # a resumed run writes the steps after its checkpoint again
+            lines = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= start]
+            self.path.write_text("".join(f"{line}\n" for line in lines if start))
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer: Any = SummaryWriter(str(out / "tensorboard"), purge_step=start)
+        except ImportError:
+            self.writer = None
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **{k: round(float(v), 6) for k, v in values.items()}}) + "\n")
+        for name, value in values.items() if self.writer else ():
+            self.writer.add_scalar(name, value, step)
+
+
+def ema_factor(step: int, decay: float) -> float:
+    """Weight of the old average at a step: rises as (1 + step) / (10 + step), then stays at `decay`."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+def train(
+    module: nn.Module,
+    loss: Loss,
+    optimizers: Sequence[torch.optim.Optimizer],
+    config: LoopConfig,
+    out: Path,
+    *,
+    evaluate: Evaluate | None = None,
+    state: dict[str, Any] | None = None,
+    resume: bool = False,
+    accelerator: Any = None,
+    say: Callable[[str], None] = print,
+) -> nn.Module:
+    """Train `module` in place for `config.steps` steps and return the moving average of its weights.
+
+    Writes checkpoints, metrics.jsonl and TensorBoard events under `out`. `evaluate` gets the moving average. `state` is
+    saved in each checkpoint and must be the same on resume.
+
+    Raises:
+        TrainingError: the loss is not finite, memory ran out, or the run to resume had other settings.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    state = json.loads(json.dumps(state or {}))
+    average = deepcopy(module).requires_grad_(False).eval()
+    start = _restore(out, module, average, optimizers, state) if resume else 0
+    if not resume and load_checkpoint(out) is not None:
+        raise TrainingError(f"{out} already holds a run; add --resume to continue it, or name another folder")
+    curves = Curves(out, start)
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    running: nn.Module = module
+    if accelerator is not None:
+        running, *optimizers = accelerator.prepare(module, *optimizers)
+    processes, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+    began, logged = time.monotonic(), {}
+    for step in range(start, config.steps + 1):
+        if evaluate and rank == 0 and (step % config.evaluate_every == 0 or step == config.steps) and step > start:
+            curves.add(step, scores := evaluate(average, step))
+            say(f"step {step}: " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+        if rank == 0 and (step % config.checkpoint_every == 0 or step == config.steps) and step > start:
+            _save(out, step, module, average, optimizers, state)
+        if step == config.steps:
+            break
+
+        factor = config.schedule(step)
+        for optimizer, rates in zip(optimizers, peaks, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+        running.train()
+        try:
+            value, logged = loss(running, step * processes + rank)
+            accelerator.backward(value) if accelerator else value.backward()  # type: ignore[no-untyped-call]
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if "memory" not in str(error).lower():
+                raise
+            raise TrainingError(f"out of memory at step {step}; take a smaller --batch-size and --resume") from error
+        norm = float(nn.utils.clip_grad_norm_(module.parameters(), config.clip))
+        if not math.isfinite(float(value)) or not math.isfinite(norm):
+            raise TrainingError(f"loss {float(value)} at step {step}; --resume with a lower learning rate")
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            old = ema_factor(step, config.ema_decay)
+            torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - old)
+
+        if rank == 0 and (step % config.log_every == 0 or step == config.steps - 1):
+            curves.add(step, {"loss": float(value), "grad_norm": norm, "rate": factor, **logged})
+            pace = (time.monotonic() - began) / (step - start + 1)
+            left = (config.steps - step - 1) * pace
+            words = "  ".join(f"{k} {v:.4g}" for k, v in {"loss": float(value), **logged}.items())
+            say(f"step {step}/{config.steps}  {words}  {pace:.2f} s/step  {left / 60:.0f} min left")
+    return average
+
+
+def _save(
+    out: Path,
+    step: int,
+    module: nn.Module,
+    average: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    state: dict[str, Any],
+) -> None:
+    parts = {"weights": module.state_dict(), "average": average.state_dict()}
+    for number, optimizer in enumerate(optimizers):
+        parts[f"optimizer{number}"] = optimizer_tensors(optimizer)
+    save_checkpoint(out, step, parts, {"run": state})
+
+
+def _restore(
+    out: Path,
+    module: nn.Module,
+    average: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    state: dict[str, Any],
+) -> int:
+    found = load_checkpoint(out)
+    if found is None:
+        return 0
+    step, parts, saved = found
+    changed = sorted(key for key in saved["run"].keys() | state.keys() if saved["run"].get(key) != state.get(key))
+    if changed:
+        key = changed[0]
+        raise TrainingError(
+            f"a resumed run must keep its settings, but {key} was {saved['run'].get(key)!r} and is {state.get(key)!r}"
+        )
+    module.load_state_dict(parts["weights"])
+    average.load_state_dict(parts["average"])
+    for number, optimizer in enumerate(optimizers):
+        load_optimizer_tensors(optimizer, parts[f"optimizer{number}"])
+    return step

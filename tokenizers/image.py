@@ -1,0 +1,203 @@
+"""Learned image tokenizer: a convolutional encoder and decoder around one FSQ (VQGAN's shape, arXiv:2012.09841).
+
+B pictures, H W pixels, h w grid (h = H / stride), D latent dimensions. Pictures are float32 in [-1, 1].
+Space is folded into channels (arXiv:2410.10733) so that no convolution runs at full resolution: the first level works
+on 4x4 squares, each further level on squares twice as wide. Beside the networks run two linear maps, square to latent
+and back; `start_linear` sets them to the optimal linear code of given pictures (Karhunen-Loeve), and the networks,
+whose last layers start at zero, learn what is left. Nothing normalizes across space, so any size works.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .pretrained import Pretrained
+from .protocol import fingerprint_of
+from .scalar_quantizer import ScalarQuantizer
+
+STEM = 4  # pixels per side of the squares on which the finest level works
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTokenizerConfig:
+    stride: int = 8  # pixels per side of a code's square: 4, 8 or 16
+    levels: tuple[int, ...] = (8, 8, 8, 8)  # FSQ cells per dimension
+    widths: tuple[int, ...] = (96, 192)  # channels at 4x4 squares, 8x8 squares, ...: one per level
+    encoder_blocks: tuple[int, ...] = (1, 1)  # residual blocks per level
+    decoder_blocks: tuple[int, ...] = (2, 2)
+    storage_dtype: str = "float32"  # type of the weights on disk
+
+    def __post_init__(self) -> None:
+        for name in ("levels", "widths", "encoder_blocks", "decoder_blocks"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
+        if self.stride not in (4, 8, 16):
+            raise ValueError(f"stride must be 4, 8 or 16 pixels, got {self.stride}")
+        if not len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks) == self.num_scales:
+            raise ValueError(f"stride {self.stride} needs {self.num_scales} widths and blocks, got {self.widths}")
+        if self.storage_dtype not in ("float32", "float16"):
+            raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
+
+    @property
+    def num_scales(self) -> int:
+        return int(math.log2(self.stride // STEM)) + 1
+
+    @property
+    def vocab_size(self) -> int:
+        return math.prod(self.levels)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(conv(silu(x)))), the last convolution started at zero so that a fresh block is the identity."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv_in = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(cast(Tensor, self.conv_out.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_out(F.silu(self.conv_in(F.silu(x))))
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+
+
+def _zeroed(conv: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(cast(Tensor, conv.bias))
+    return conv
+
+
+class Encoder(nn.Module):
+    """Pictures (B, 3, H, W) -> unbounded latents z_e (B, D, h, w)."""
+
+    def __init__(self, config: ImageTokenizerConfig):
+        super().__init__()
+        widths = config.widths
+        self.linear = nn.Conv2d(3, len(config.levels), config.stride, stride=config.stride)
+        self.fold = nn.PixelUnshuffle(STEM)
+        self.stem = nn.Conv2d(3 * STEM**2, widths[0], 3, padding=1)
+        self.scales = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, config.encoder_blocks, strict=True))
+        self.downs = nn.ModuleList(
+            nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * fine, coarse, 1))
+            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.head = _zeroed(nn.Conv2d(widths[-1], len(config.levels), 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(self.fold(images))  # (B, widths[0], H/4, W/4)
+        for scale, blocks in enumerate(self.scales):
+            x = blocks(self.downs[scale - 1](x) if scale else x)
+        return self.linear(images) + self.head(F.silu(x))  # (B, D, h, w)
+
+
+class Decoder(nn.Module):
+    """Latents (B, D, h, w) in (-1, 1) -> pictures (B, 3, H, W), not clamped."""
+
+    def __init__(self, config: ImageTokenizerConfig):
+        super().__init__()
+        widths = config.widths
+        self.linear = nn.ConvTranspose2d(len(config.levels), 3, config.stride, stride=config.stride)
+        self.stem = nn.Conv2d(len(config.levels), widths[-1], 3, padding=1)
+        self.scales = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, config.decoder_blocks, strict=True))
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2))
+            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.head = _zeroed(nn.Conv2d(widths[0], 3 * STEM**2, 3, padding=1))
+        self.unfold = nn.PixelShuffle(STEM)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = self.stem(latents)  # (B, widths[-1], h, w)
+        for scale in reversed(range(len(self.scales))):
+            x = self.scales[scale](x)
+            x = self.ups[scale - 1](x) if scale else x
+        return self.linear(latents) + self.unfold(self.head(F.silu(x)))  # (B, 3, H, W)
+
+
+class ImageTokenizer(nn.Module, Pretrained):
+    """Pictures <-> ids and latents. Any size: sides that the stride does not divide are padded, and cropped back."""
+
+    def __init__(self, config: ImageTokenizerConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.quantizer = ScalarQuantizer(config.levels)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.vocab_size
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over class, format, config and the weights as they ship; ids are only good under the same one."""
+        dtype = getattr(torch, self.config.storage_dtype)
+        return fingerprint_of(type(self).__name__, FORMAT_VERSION, asdict(self.config), self.state_dict(), dtype)
+
+    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Pixels (H, W) -> codes (h, w)."""
+        return -(-size[0] // self.config.stride), -(-size[1] // self.config.stride)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Training pass. Pictures (B, 3, H, W), sides divisible by the stride -> (pictures, quantized latents (B, D, h, w))."""
+        z_e = self.encoder(images)
+        z_q = rearrange(self.quantizer(rearrange(z_e, "B D h w -> B h w D")), "B h w D -> B D h w")
+        return self.decoder(z_q), z_q
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W), float32 in [-1, 1] -> int64 ids (B, h, w) in [0, vocab_size).
+
+        Raises:
+            ValueError: not a batch of RGB pictures in range.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+            raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
+        if not bool((images.abs() <= 1).all()):  # also catches NaN
+            raise ValueError(f"images must lie in [-1, 1], got a peak of {images.abs().max():.3g}; scale them first")
+        stride = self.config.stride
+        pad_h, pad_w = -images.shape[2] % stride, -images.shape[3] % stride
+        z_e = self.encoder(F.pad(images, (0, pad_w, 0, pad_h), mode="replicate"))
+        return self.quantizer.latents_to_ids(self.quantizer.bound(rearrange(z_e, "B D h w -> B h w D")))
+
+    @torch.no_grad()
+    def decode(self, ids: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
+        """Int64 ids (B, h, w) -> pictures (B, 3, H, W), float32 in [-1, 1], cropped to `size` = (H, W) if given.
+
+        Raises:
+            ValueError: ids out of range, or a size whose grid is not that of the ids.
+        """
+        if ids.ndim != 3:
+            raise ValueError(f"ids must be (B, h, w), got {tuple(ids.shape)}")
+        if size is not None and self.grid(size) != tuple(ids.shape[1:]):
+            raise ValueError(f"size {size} has a grid of {self.grid(size)}, but the ids are {tuple(ids.shape[1:])}")
+        latents = rearrange(self.quantizer.ids_to_latents(ids), "B h w D -> B D h w")
+        images = self.decoder(latents).clamp(-1, 1)
+        return images if size is None else images[:, :, : size[0], : size[1]]
+
+    @torch.no_grad()
+    def start_linear(self, images: Tensor) -> None:
+        """Set the two linear maps to the best linear code of `images` (N, 3, H, W): PCA in, least squares out."""
+        stride = self.config.stride
+        squares = rearrange(images, "N C (h p) (w q) -> (N h w) (C p q)", p=stride, q=stride)
+        dims = len(self.config.levels)
+        mean = squares.mean(0)
+        variances, axes = torch.linalg.eigh((squares - mean).T @ (squares - mean) / len(squares))
+        axes = axes[:, -dims:].flip(1) / variances[-dims:].flip(0).clamp(min=1e-6).sqrt()  # unit variance per latent
+        z = self.quantizer((squares - mean) @ axes)
+        z = torch.cat([z, torch.ones_like(z[:, :1])], dim=1)
+        back = torch.linalg.lstsq(z, squares).solution  # (D + 1, 3 stride^2)
+        self.encoder.linear.weight.copy_(rearrange(axes, "(C p q) D -> D C p q", C=3, p=stride))
+        cast(Tensor, self.encoder.linear.bias).copy_(-mean @ axes)
+        self.decoder.linear.weight.copy_(rearrange(back[:-1], "D (C p q) -> D C p q", C=3, p=stride))
+        per_channel = rearrange(back[-1], "(C s) -> C s", C=3).mean(1)  # the bias knows no place in the square
+        cast(Tensor, self.decoder.linear.bias).copy_(per_channel)

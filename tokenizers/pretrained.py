@@ -1,0 +1,105 @@
+"""Saving and loading of learned parts: safetensors and config.json, by folder, shipped name or hub repository.
+
+`huggingface_hub.PyTorchModelHubMixin` gives save_pretrained, from_pretrained and push_to_hub. Two things are narrowed
+here: weights load from safetensors only (the mixin would fall back on pickle), with every tensor named and shaped as
+the config says; and they may be stored in a smaller type than they run in (`config.storage_dtype`).
+"""
+
+from pathlib import Path
+from typing import Any, Self, cast
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+SHIPPED = Path(__file__).resolve().parent.parent / "models" / "weights"
+WEIGHTS = "model.safetensors"
+MAX_WEIGHTS_BYTES = 4 << 30
+
+
+def find_pretrained(name: str | Path, part: str = "") -> str:
+    """Folder of a shipped name ("tokenloom-mini") or of a path on disk, or else `name` itself, a hub repository.
+
+    `part` names a folder inside a shipped or local model, such as its image tokenizer.
+    """
+    for folder in (Path(name), SHIPPED / name):
+        if (folder / part / "config.json").is_file() or (folder / part / "tokenizer.json").is_file():
+            return str(folder / part)
+    if Path(name).exists() or str(name).startswith((".", "/")):
+        missing = Path(name) / part / "config.json"
+        raise ValueError(f"a model folder must hold config.json, but {missing} is missing; name another folder")
+    return str(name)
+
+
+class Pretrained(PyTorchModelHubMixin):
+    """Mixin for modules built from one frozen dataclass `config` that has a field `storage_dtype`."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Load from a folder, a shipped name or a hub repository; see the mixin for the keywords.
+
+        Raises:
+            ValueError: the folder lacks a file, or the weights do not fit the config.
+        """
+        return cast(Self, super().from_pretrained(find_pretrained(pretrained_model_name_or_path), **kwargs))
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        map_location: str = "cpu",
+        strict: bool = True,
+        **model_kwargs: Any,
+    ) -> Self:
+        path = Path(model_id) / WEIGHTS
+        if not Path(model_id).is_dir():
+            path = Path(
+                hf_hub_download(
+                    repo_id=model_id,
+                    filename=WEIGHTS,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    force_download=force_download,
+                    token=token,
+                    local_files_only=local_files_only,
+                )
+            )
+        model = cls(**model_kwargs)
+        load_weights(cast(nn.Module, model), path)
+        cast(nn.Module, model).to(map_location).eval()
+        return model
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        module = cast(nn.Module, self)
+        dtype = getattr(torch, module.config.storage_dtype)  # type: ignore[union-attr]
+        tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in module.state_dict().items()}
+        save_file(tensors, save_directory / WEIGHTS)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Copy the tensors of a safetensors file into `module`, in the module's own type.
+
+    Raises:
+        ValueError: the file is missing, broken or too large, or its tensors are not those of the module.
+    """
+    if not path.is_file():
+        raise ValueError(f"weights must lie in {path.name}, but {path} is missing; save the model again")
+    if path.stat().st_size > MAX_WEIGHTS_BYTES:
+        raise ValueError(f"{path} holds {path.stat().st_size} bytes, more than the {MAX_WEIGHTS_BYTES} we load")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a complete safetensors file ({error}); save or fetch it again") from error
+    own = module.state_dict()
+    wrong = sorted(own.keys() ^ tensors.keys()) or [n for n in own if own[n].shape != tensors[n].shape]
+    if wrong:
+        raise ValueError(f"{path} does not fit its config.json: tensor {wrong[0]!r} is missing, unknown or misshapen")
+    module.load_state_dict(tensors)

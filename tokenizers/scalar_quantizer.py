@@ -1,0 +1,69 @@
+"""Finite scalar quantization: one code that is an id and a latent at once (FSQ, arXiv:2309.15505, sec. 3).
+
+D dimensions, L levels of a dimension, u a bounded coordinate in (-1, 1). The bound is 2 sigmoid(1.6 z) - 1 (iFSQ,
+arXiv:2601.17124): close to the Gaussian's distribution function, so unit-normal z spreads evenly over the cells.
+Dimension d is cut into L_d equal cells; a cell's latent is its midpoint (2 i + 1 - L) / L. An id is the number whose
+digits are the cells, dimension 0 the least: id = sum_d i_d prod_{e<d} L_e.
+"""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+MAX_CODES = 1 << 24
+
+
+class ScalarQuantizer(nn.Module):
+    """FSQ with `levels[d]` cells in dimension d. Holds no weights: nothing to collapse, nothing to train."""
+
+    levels: Tensor
+    strides: Tensor
+
+    def __init__(self, levels: tuple[int, ...]):
+        super().__init__()
+        if not levels or min(levels) < 2:
+            raise ValueError(f"every dimension needs at least 2 levels, got {levels}")
+        if math.prod(levels) > MAX_CODES:
+            raise ValueError(f"at most {MAX_CODES} codes fit, got {math.prod(levels)} from levels {levels}; use fewer")
+        strides = [math.prod(levels[:d]) for d in range(len(levels))]
+        self.num_codes = math.prod(levels)
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("strides", torch.tensor(strides), persistent=False)
+
+    def bound(self, z: Tensor) -> Tensor:
+        """Real z (..., D) -> u (..., D) in (-1, 1)."""
+        return 2 * torch.sigmoid(1.6 * z) - 1
+
+    def cells(self, u: Tensor) -> Tensor:
+        """Bounded u (..., D) -> int64 cell numbers (..., D), cell d in [0, L_d); what lies outside goes to the end cell."""
+        cells = ((u + 1) / 2 * self.levels).floor().long()
+        return cells.clamp(min=torch.zeros_like(self.levels), max=self.levels - 1)
+
+    def midpoints(self, cells: Tensor) -> Tensor:
+        """Int64 cells (..., D) -> float32 latents (..., D) in (-1, 1)."""
+        return (2 * cells + 1 - self.levels) / self.levels
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Real z (..., D) -> latents (..., D) on the grid; the gradient passes straight through to the bound."""
+        u = self.bound(z)
+        return u + (self.midpoints(self.cells(u)) - u).detach()
+
+    def latents_to_ids(self, latents: Tensor) -> Tensor:
+        """Latents (..., D), on the grid or near it -> int64 ids (...) of the nearest midpoints."""
+        return (self.cells(latents) * self.strides).sum(-1)
+
+    def ids_to_latents(self, ids: Tensor) -> Tensor:
+        """Int64 ids (...) in [0, num_codes) -> float32 latents (..., D).
+
+        Raises:
+            ValueError: an id lies outside the codebook.
+        """
+        if ids.numel() and (ids.min() < 0 or ids.max() >= self.num_codes):
+            raise ValueError(f"ids must lie in [0, {self.num_codes}), got {int(ids.min())} to {int(ids.max())}")
+        return self.midpoints(ids.unsqueeze(-1) // self.strides % self.levels)
+
+    def codebook(self) -> Tensor:
+        """Every latent in the order of the ids: float32 (num_codes, D)."""
+        return self.ids_to_latents(torch.arange(self.num_codes, device=cast(Tensor, self.levels).device))
