@@ -49,8 +49,12 @@ class MediaError(ValueError):
     """A file that is broken, too large, or not what its name says; the message is one line that names it."""
 
     def __init__(self, name: str, reason: object):
-        shown = name if name.isprintable() else repr(name)
-        super().__init__(f"{shown}: {' '.join(str(reason).split()) or type(reason).__name__}")
+        self.name = name if name.isprintable() else repr(name)
+        self.reason = " ".join(str(reason).split()) or type(reason).__name__
+        super().__init__(self.name, self.reason)  # both, so that it crosses from a worker process
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
 
 
 def read_bytes(path: str | os.PathLike, max_bytes: int = MAX_BYTES) -> bytes:
