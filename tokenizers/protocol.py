@@ -43,6 +43,21 @@ class MediaTokenizer(Protocol):
         ...
 
 
+def check_images(images: Tensor) -> Tensor:
+    """The images themselves: float (B, 3, H, W) in [-1, 1], none of the four zero.
+
+    Raises:
+        ValueError: they are anything else. Nothing is clipped in silence.
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}; add a batch axis to one image")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be floats in [-1, 1], got {images.dtype}; divide by 127.5 and subtract 1")
+    if not bool((images.abs() <= 1).all()):  # NaN fails too
+        raise ValueError(f"images must lie in [-1, 1], got a peak of {images.abs().max():.3g}; scale them first")
+    return images
+
+
 def fingerprint_of(
     class_name: str,
     format_version: int,

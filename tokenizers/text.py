@@ -12,7 +12,6 @@ import json
 import operator
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tokenizers import Tokenizer
 
+from ..data.files import write_atomically
 from . import text_backend
 from .text_backend import byte_alphabet
 
@@ -101,11 +101,7 @@ class TextTokenizer:
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write tokenizer.json into `folder`, whole or not at all."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".tokenizer-") as scratch:
-            file = Path(scratch) / FILE_NAME
-            file.write_text(self._backend.to_str(), encoding="utf-8")
-            os.replace(file, Path(folder) / FILE_NAME)
+        write_atomically(Path(folder) / FILE_NAME, self._backend.to_str().encode())
 
     # ---- text and bytes to ids, and back ----
 
