@@ -107,7 +107,7 @@ def _draw_full(draws: Draws) -> tuple[Named, ...]:
     count = 1 + draws.below(6)
     while True:
         pairs = [_draw_pair(draws, held_out=False) for _ in range(count)]
-        group = pairs.count((HELD_OUT_GROUP.shape, HELD_OUT_GROUP.color))
+        group = sum(pair == (HELD_OUT_GROUP.shape, HELD_OUT_GROUP.color) for pair in pairs)
         if group != HELD_OUT_GROUP.count and not HELD_OUT_RELATION <= {shape for shape, _ in pairs}:
             return tuple(Named(1, shape, color) for shape, color in pairs)
 
