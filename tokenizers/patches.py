@@ -152,7 +152,6 @@ def _crop(images: Tensor, size: tuple[int, ...] | None, patch: int) -> Tensor:
     """The upper left `size` = (H, W) of pictures whose padding is less than one patch."""
     if size is None:
         return images
-    padding = [have - side for have, side in zip(images.shape[2:], size, strict=True)]
-    if not all(0 <= excess < patch for excess in padding):
-        raise ValueError(f"size must be {patch - 1} pixels below {tuple(images.shape[2:])} at most, got {size}")
+    if len(size) != 2 or not all(0 <= have - side < patch for have, side in zip(images.shape[2:], size, strict=True)):
+        raise ValueError(f"size must be {tuple(images.shape[2:])} or less by under {patch} pixels a side, got {size}")
     return images[:, :, : size[0], : size[1]]
