@@ -25,6 +25,7 @@ from .scenes import KINDS
 
 Floats = NDArray[np.float32]
 
+SMALLEST = 16  # side in pixels; below 32 the gaps between objects close
 SMALL_BELOW, LARGE_FROM = 0.21, 0.32  # widths half-way between the three ranges
 BACKGROUND_REACH = 30.0  # RGB distance up to which a background is recognized; gray and sand are 42 apart
 COLOR_REACH = 42.0  # the same for objects; orange and yellow are 75 apart
@@ -108,7 +109,7 @@ def match_shape(alpha: Floats) -> tuple[str | None, float, float, float]:
     mean_x, mean_y = float(columns @ centres) / total, float(rows @ centres) / total
     visible = np.clip(alpha, 0, 1)
     soft = soften(visible)
-    area = float(soft.sum())
+    area = max(float(soft.sum()), 1.0)
     best_overlap, likeness = 0.0, 0.0
     best: tuple[str | None, float, float, float] = (None, mean_x, mean_y, math.sqrt(total) / size)
     for shape, (share, centroid_x, centroid_y) in shape_moments().items():
@@ -147,9 +148,12 @@ def find_color(pixels: Floats, core: Floats, background: Floats) -> tuple[str | 
 def detect(image: ArrayLike) -> Detection:
     """The objects and the background of a picture (S, S, 3) uint8."""
     picture = np.asarray(image)
-    if picture.ndim != 3 or picture.shape[0] != picture.shape[1] or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        raise ValueError(f"a scene must be (S, S, 3) uint8, got {picture.shape} {picture.dtype}; permute or convert it")
-    size = len(picture)
+    size = len(picture) if picture.ndim else 0
+    if picture.shape != (size, size, 3) or picture.dtype != np.uint8 or size < SMALLEST:
+        raise ValueError(
+            f"a scene must be (S, S, 3) uint8 with S of at least {SMALLEST}, got {picture.shape} {picture.dtype}; "
+            "permute, convert or enlarge it"
+        )
     pixels = picture.astype(np.float32)
     background, background_name = find_background(pixels)
     distinct = np.square(pixels - background).sum(axis=2) > 30**2

@@ -92,12 +92,15 @@ SHAPES: dict[str, Callable[[Floats, Floats], Mask]] = {
 
 
 def coverage(shape: str, x: float, y: float, width: float, size: int) -> tuple[slice, slice, NDArray[np.uint8]]:
-    """Rows, columns and, for each pixel there, how many of its 4 x 4 sample points lie inside (0 to 16)."""
+    """Rows, columns and, for each pixel there, how many of its 4 x 4 sample points lie inside (0 to 16).
+
+    A box that leaves the canvas is cut off there.
+    """
     spans, points = [], []
     for centre in (y, x):
-        low = max(0, math.floor((centre - width / 2) * size))
-        high = min(size, math.ceil((centre + width / 2) * size))
-        spans.append(slice(low, max(low, high)))
+        low = min(max(0, math.floor((centre - width / 2) * size)), size)
+        high = max(min(size, math.ceil((centre + width / 2) * size)), low)
+        spans.append(slice(low, high))
         samples = np.arange(low * SUPERSAMPLING, high * SUPERSAMPLING) + 0.5
         points.append((samples / (SUPERSAMPLING * size) - centre) / (width / 2))
     mask = SHAPES[shape](points[1][None, :], points[0][:, None]).view(np.uint8)
