@@ -5,6 +5,9 @@ A reader, or a run started again after a kill, meets the old file or the new one
 
 import hashlib
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 TEMPORARY = ".*.tmp"  # glob of what a killed writer may leave beside its file
@@ -61,3 +64,25 @@ def path_below(folder: Path, name: str) -> Path:
     if leaves or not inner.name:
         raise ValueError(f"a file name must stay below its folder, got {name!r}; correct it")
     return folder / inner
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold `folder` against another process that would write to it; the system lets go of it when we die.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    if sys.platform == "win32":  # no such lock there: two runs into one folder are the user's to avoid
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ValueError(f"{folder}: another run is writing there; wait for it or choose another folder") from None
+    finally:
+        os.close(descriptor)

@@ -216,8 +216,7 @@ def _tar_members(path: Path) -> Iterator[Piece]:
     count, end = 0, 0
     try:
         with tarfile.open(path, "r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # else tarfile keeps every header for as long as the tar is open
+            for member in tar:
                 count += 1
                 name = member.name.removeprefix("./")
                 hidden = name.rpartition("/")[2].startswith(".")

@@ -182,5 +182,5 @@ def _stack(rows: list[dict[str, Any]]) -> Batch:
     return batch
 
 
-def _as_it_is(made: _Made | ValueError) -> _Made | ValueError:
+def _as_it_is(made: Any) -> Any:
     return made

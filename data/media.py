@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -113,7 +113,7 @@ def read_image(
                 return _flatten(_upright(image), background)
     except MediaError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise MediaError(name, f"not a picture of a known format ({', '.join(_formats())})") from None
     except Image.DecompressionBombError as error:
         raise MediaError(name, error) from error

@@ -12,6 +12,8 @@ from einops import rearrange
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+from tests.conftest import needs_packs
 from tokenloom.data.files import TEMPORARY
 from tokenloom.data.media import (
     SUFFIXES,
@@ -25,8 +27,6 @@ from tokenloom.data.media import (
     to_uint8,
     write_png,
 )
-
-from tests.conftest import needs_packs
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

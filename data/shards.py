@@ -1,0 +1,295 @@
+"""Token shards: ids of many files in safetensors beside a JSON manifest that says whose they are and proves each sum.
+
+A folder of shards is a pure function of its inputs, the tokenizer and the preprocessing. Inputs are known by their
+content: equal files are tokenized once, the contents are cut into shards in the order of their sha256, and a shard is
+named after the contents it is meant to hold. So a run that was killed anywhere and started again, or one that found
+more files than the last, takes what is there, does what is missing, and ends with the bytes of an uninterrupted run.
+
+    manifest.json                       written last; replaced in one step
+    shard-0123456789abcdef.safetensors  one tensor of ids per content, named by its sha256
+
+Ids under another tokenizer fingerprint or another preprocessing are refused, in writing and in reading.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+from torch import Tensor
+
+from .files import only_writer, sha256_of_file, write_atomically
+from .media import MediaError
+from .shard_format import (
+    FORMAT,
+    MANIFEST,
+    ShardSpec,
+    canonical,
+    read_header,
+    read_ids,
+    read_manifest,
+    refuse_others,
+    sha256,
+    shard_paths,
+    sum_of,
+)
+
+SHARD_SOURCES = 256  # contents per shard: what a kill can cost, and what one file holds
+SHARD_BYTES = 256 * 2**20  # of sources per shard, for inputs as long as films
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file."""
+
+    name: str  # in the manifest: the path below what the user gave, with "/"
+    path: Path
+    sha256: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Ids of one content, and what it takes to turn them back: its size, rate, length."""
+
+    ids: Tensor  # integers, any shape
+    media: dict[str, Any] = field(default_factory=dict)  # JSON values
+
+
+@dataclass
+class Summary:
+    """What became of the inputs of one run."""
+
+    tokenized: int = 0  # contents done by this run
+    reused: int = 0  # contents that were there already
+    files: int = 0  # names that have ids now
+    failed: dict[str, str] = field(default_factory=dict)  # name -> reason
+
+
+_Stored = tuple[np.ndarray, dict[str, Any]]  # ids as they lie in a shard, and their media
+
+
+class ShardWriter:
+    """Writes the shards of one modality into `folder`."""
+
+    def __init__(self, folder: Path, spec: ShardSpec, shard_sources: int = SHARD_SOURCES):
+        self.folder = Path(folder)
+        self.spec = spec
+        self.shard_sources = shard_sources
+
+    def write(
+        self,
+        sources: Sequence[Source],
+        encode: Callable[[Source], Tokens],
+        *,
+        failed: Mapping[str, str] | None = None,
+        on_content: Callable[[MediaError | None], None] = lambda error: None,
+    ) -> Summary:
+        """Make the folder hold exactly the ids of `sources`.
+
+        `encode` is called once per content that has no ids yet; its MediaError skips that content. `failed` are inputs
+        that never became sources, name -> reason, recorded with the others. `on_content` hears of each content done.
+
+        Raises:
+            ValueError: the folder holds ids of another tokenizer or preprocessing, or of files not among `sources`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with only_writer(self.folder):
+            summary = Summary(failed=dict(failed or {}))
+            self._refuse_to_lose({source.name for source in sources} | summary.failed.keys())
+            for leftover in (*self.folder.glob(".shard-*.tmp"), *self.folder.glob(f".{MANIFEST}.*.tmp")):
+                leftover.unlink()  # of a run that was killed while it wrote
+            there = self._shards_there()
+            have = {content: path for path, contents in there.items() for content in contents}
+            reasons: dict[str, str] = {}
+            shards: list[Path] = []
+            for group in _groups(sources, self.shard_sources):
+                fresh: dict[str, _Stored] = {}
+                for source in group:
+                    error = None
+                    if source.sha256 not in have:
+                        try:
+                            fresh[source.sha256] = self._stored(encode(source))
+                        except MediaError as caught:
+                            error, reasons[source.sha256] = caught, caught.reason
+                    on_content(error)
+                contents = [source.sha256 for source in group if source.sha256 not in reasons]
+                summary.tokenized += len(fresh)
+                summary.reused += len(contents) - len(fresh)
+                if contents:
+                    shards.append(self._path_of(contents))
+                    if shards[-1] not in there:
+                        self._write_shard(shards[-1], {c: fresh.get(c) or _take(have[c], c) for c in contents})
+            good = [source for source in sources if source.sha256 not in reasons]
+            summary.files = len(good)
+            summary.failed |= {s.name: reasons[s.sha256] for s in sources if s.sha256 in reasons}
+            self._write_manifest(shards, good, summary.failed)
+            for outdated in set(shard_paths(self.folder)) - set(shards):
+                outdated.unlink()
+        return summary
+
+    def _path_of(self, contents: Sequence[str]) -> Path:
+        return self.folder / f"shard-{sha256(canonical(contents))[:16]}.safetensors"
+
+    def _refuse_to_lose(self, names: set[str]) -> None:
+        if not (self.folder / MANIFEST).exists():
+            return
+        manifest = read_manifest(self.folder)
+        refuse_others(self.spec.identity, manifest, self.folder)
+        if lost := sorted(manifest["files"].keys() - names):
+            raise ValueError(
+                f"{self.folder}: holds ids of {len(lost):,} files that are not among these inputs ({lost[0]!r}); "
+                "give all inputs together, or choose another folder"
+            )
+
+    def _shards_there(self) -> dict[Path, set[str]]:
+        """Sound shards and their contents. A damaged one counts as absent, so it is made again."""
+        there = {}
+        for path in shard_paths(self.folder):
+            try:
+                header = read_header(path)
+                ids = read_ids(path, header["media"])
+            except ValueError:
+                continue
+            refuse_others(self.spec.identity, header["identity"], self.folder)
+            if sum_of(ids, header["media"]) == header["sum"]:
+                there[path] = set(header["media"])
+        return there
+
+    def _stored(self, tokens: Tokens) -> _Stored:
+        ids = tokens.ids.detach().cpu()
+        if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.spec.vocab_size):
+            raise ValueError(
+                f"ids must lie in [0, {self.spec.vocab_size}), got {int(ids.min())} to {int(ids.max())}; "
+                "this is a fault of the tokenizer"
+            )
+        return np.ascontiguousarray(ids.numpy().astype(self.spec.dtype)), tokens.media
+
+    def _write_shard(self, path: Path, contents: dict[str, _Stored]) -> None:
+        ids = {content: ids for content, (ids, _) in contents.items()}
+        media = {content: media for content, (_, media) in contents.items()}
+        header = {"identity": self.spec.identity, "sum": sum_of(ids, media), "media": media}
+        # One key: safetensors writes several in an order that changes from run to run.
+        write_atomically(path, save(ids, metadata={FORMAT: canonical(header).decode()}))
+
+    def _write_manifest(self, shards: list[Path], good: list[Source], failed: dict[str, str]) -> None:
+        sizes = {source.sha256: source.num_bytes for source in good}
+        contents = {}
+        for number, path in enumerate(shards):
+            media = read_header(path)["media"]
+            for content, ids in read_ids(path, media).items():
+                contents[content] = {
+                    "shard": number,
+                    "shape": list(ids.shape),
+                    "media": media[content],
+                    "source_bytes": sizes[content],
+                }
+        manifest = self.spec.identity | {
+            "tokenizer": self.spec.tokenizer,
+            "shards": [
+                {"file": path.name, "sha256": sha256_of_file(path), "bytes": path.stat().st_size} for path in shards
+            ],
+            "contents": contents,
+            "files": {source.name: source.sha256 for source in good},
+            "failed": failed,
+        }
+        manifest["sum"] = sha256(canonical(manifest))
+        data = json.dumps(manifest, sort_keys=True, indent=1).encode() + b"\n"
+        path = self.folder / MANIFEST
+        if not path.exists() or path.read_bytes() != data:
+            write_atomically(path, data)
+
+
+class ShardReader:
+    """The ids of one folder of shards, by content. With `fingerprint`, only ids of that tokenizer.
+
+    Raises:
+        ValueError: no manifest, a damaged one, or ids of another tokenizer.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str | None = None):
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder)
+        if fingerprint is not None and fingerprint != self.manifest["fingerprint"]:
+            raise ValueError(
+                f"{self.folder}: these ids are of tokenizer {self.manifest['tokenizer'] or 'without a name'} "
+                f"({self.manifest['fingerprint'][:12]}), got one with fingerprint {fingerprint[:12]}; "
+                "load the tokenizer that made them, or tokenize the files again"
+            )
+        self.files: dict[str, str] = self.manifest["files"]  # name -> content
+        self.contents: list[str] = sorted(self.manifest["contents"])
+
+    def __len__(self) -> int:
+        return len(self.contents)
+
+    def media(self, content: str) -> dict[str, Any]:
+        """What the tokenizing pipeline noted of this content: size, rate, length."""
+        return self.manifest["contents"][content]["media"]
+
+    def ids(self, content: str) -> Tensor:
+        """Int64 ids of one content, in [0, vocab_size).
+
+        Raises:
+            ValueError: the shard is missing or damaged, or does not hold what the manifest says.
+        """
+        entry = self.manifest["contents"][content]
+        path = self.folder / self.manifest["shards"][entry["shard"]]["file"]
+        ids = read_ids(path, [content])[content]
+        as_listed = ids.dtype == self.manifest["dtype"] and list(ids.shape) == entry["shape"]
+        if not as_listed or (ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.manifest["vocab_size"]):
+            raise ValueError(f"{path}: ids of {content[:12]} are not those of the manifest; tokenize the files again")
+        return torch.from_numpy(ids.astype(np.int64))
+
+    def verify(self) -> list[str]:
+        """Check every sum and every id: one line for each thing that is wrong, none when all is well."""
+        problems = []
+        expected: dict[int, set[str]] = {number: set() for number in range(len(self.manifest["shards"]))}
+        for content in self.contents:
+            expected[self.manifest["contents"][content]["shard"]].add(content)
+        for number, shard in enumerate(self.manifest["shards"]):
+            path = self.folder / shard["file"]
+            if not path.is_file():
+                problems.append(f"{path}: missing; tokenize the files again")
+            elif path.stat().st_size != shard["bytes"] or sha256_of_file(path) != shard["sha256"]:
+                problems.append(f"{path}: its sum is not that of the manifest; tokenize the files again")
+            else:
+                try:
+                    if read_header(path)["media"].keys() != expected[number]:
+                        raise ValueError(f"{path}: holds other contents than the manifest says")
+                    for content in sorted(expected[number]):
+                        self.ids(content)
+                except ValueError as error:
+                    problems.append(str(error))
+        listed = {self.folder / shard["file"] for shard in self.manifest["shards"]}
+        strangers = sorted(set(shard_paths(self.folder)) - listed)
+        return problems + [f"{path}: not in the manifest; tokenize again to clean up" for path in strangers]
+
+
+def verify_shards(folder: Path) -> list[str]:
+    """`ShardReader.verify`, where a folder that cannot even be opened is one more line."""
+    try:
+        return ShardReader(folder).verify()
+    except ValueError as error:
+        return [str(error)]
+
+
+def _take(path: Path, content: str) -> _Stored:
+    return read_ids(path, [content])[content], read_header(path)["media"][content]
+
+
+def _groups(sources: Sequence[Source], most: int) -> Iterator[list[Source]]:
+    """Distinct contents in the order of their sums, cut into shards by number and by bytes of their sources."""
+    by_content = {source.sha256: source for source in sorted(sources, key=lambda source: source.name, reverse=True)}
+    group: list[Source] = []
+    for content in sorted(by_content):
+        source = by_content[content]
+        if group and (len(group) == most or sum(s.num_bytes for s in group) + source.num_bytes > SHARD_BYTES):
+            yield group
+            group = []
+        group.append(source)
+    if group:
+        yield group
