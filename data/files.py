@@ -80,9 +80,12 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another run is writing there; wait for it or choose another folder") from None
+        except OSError:  # a disk that cannot lock, as some network disks
+            pass
         yield
-    except BlockingIOError:
-        raise ValueError(f"{folder}: another run is writing there; wait for it or choose another folder") from None
     finally:
         os.close(descriptor)

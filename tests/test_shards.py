@@ -191,7 +191,7 @@ def test_a_kill_at_any_step_of_writing_changes_no_byte(tmp_path, monkeypatch, be
         if not killed:
             break
         end += 1
-    assert end > 30  # the kills were many, and the last run of the loop was not killed
+    assert end >= (8 if before == "a damaged shard" else 40)  # steps of one shard and the rest, or of all
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
