@@ -1,4 +1,4 @@
-"""Scenes: a small drawn world of captioned pictures that never runs out and whose captions can be checked exactly.
+"""A small drawn world of captioned pictures (scenes) that never runs out and whose captions can be checked exactly.
 
 One to six flat shapes on a plain background. The kinds of caption are those of GenEval (Ghosh et al. 2023,
 arXiv:2310.11513); a seventh, for training only, says everything. Some combinations are held out: training never draws
