@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-TEMPORARY = ".*.tmp"  # glob of what a killed writer may leave beside its file
-
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Write `data` under a temporary name in the same folder, flush it to the disk, rename it to `path`."""
+    """Write `data` as `.NAME.PID.tmp` in the same folder, flush it to the disk, rename it to `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
