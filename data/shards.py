@@ -100,7 +100,7 @@ class ShardWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         with only_writer(self.folder):
             summary = Summary(failed=dict(failed or {}))
-            self._refuse_to_lose({source.name for source in sources} | summary.failed.keys())
+            self._refuse_to_lose({s.name for s in sources} | summary.failed.keys(), {s.sha256 for s in sources})
             for leftover in (*self.folder.glob(".shard-*.tmp"), *self.folder.glob(f".{MANIFEST}.*.tmp")):
                 leftover.unlink()  # of a run that was killed while it wrote
             there = self._shards_there()
@@ -135,12 +135,13 @@ class ShardWriter:
     def _path_of(self, contents: Sequence[str]) -> Path:
         return self.folder / f"shard-{sha256(canonical(contents))[:16]}.safetensors"
 
-    def _refuse_to_lose(self, names: set[str]) -> None:
+    def _refuse_to_lose(self, names: set[str], contents: set[str]) -> None:
+        """A file may change under its name or keep its content under another; ids of neither would be deleted."""
         if not (self.folder / MANIFEST).exists():
             return
         manifest = read_manifest(self.folder)
         refuse_others(self.spec.identity, manifest, self.folder)
-        if lost := sorted(manifest["files"].keys() - names):
+        if lost := sorted(n for n, content in manifest["files"].items() if n not in names and content not in contents):
             raise ValueError(
                 f"{self.folder}: holds ids of {len(lost):,} files that are not among these inputs ({lost[0]!r}); "
                 "give all inputs together, or choose another folder"

@@ -250,6 +250,14 @@ def test_a_changed_file_replaces_its_old_ids(tmp_path):
     assert contents_of(tmp_path) == contents_of(tmp_path.parent / "fresh")
 
 
+def test_files_that_moved_keep_their_ids(tmp_path):
+    write(tmp_path)
+    moved = {f"below/{name}": content for name, content in NAMES.items()}
+    summary = write(tmp_path, moved)
+    assert (summary.tokenized, summary.reused) == (0, 9)
+    assert sorted(ShardReader(tmp_path).files) == sorted(name for name in moved if name != "below/07.png")
+
+
 def test_two_runs_into_one_folder_at_once_are_refused(tmp_path):
     def meddle(source):
         write(tmp_path)
