@@ -32,6 +32,12 @@ class KVCache:
         values = [v.repeat(count, 1, 1, 1) for v in self.values]
         return KVCache(keys, values, self.mask.repeat(count, 1))
 
+    def extend(self, new: "KVCache") -> "KVCache":
+        """The cache with the tokens of `new` after those that it holds."""
+        keys = [torch.cat(pair, dim=2) for pair in zip(self.keys, new.keys, strict=True)]
+        values = [torch.cat(pair, dim=2) for pair in zip(self.values, new.values, strict=True)]
+        return KVCache(keys, values, torch.cat([self.mask, new.mask], dim=1))
+
     def select(self, rows: Tensor) -> "KVCache":
         """The cache of the given sequences: int64 rows (N,)."""
         return KVCache([k[rows] for k in self.keys], [v[rows] for v in self.values], self.mask[rows])
@@ -68,7 +74,12 @@ class Attention(nn.Module):
         return q, k, v if first_value is None else torch.lerp(v, first_value, self.first_value_share)
 
     def forward(
-        self, x: Tensor, rotary: Tensor, mask: Tensor | None, first_value: Tensor | None, past: tuple[Tensor, Tensor] | None
+        self,
+        x: Tensor,
+        rotary: Tensor,
+        mask: Tensor | None,
+        first_value: Tensor | None,
+        past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, L, D) -> tokens (B, L, D), and the keys and values of these tokens alone.
 

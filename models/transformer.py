@@ -208,3 +208,11 @@ class SharedTransformer(nn.Module, Pretrained):
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden slots (..., D) -> logits over image codes (..., V)."""
         return self.head(hidden)
+
+    def standardized_codebook(self) -> Tensor:
+        """Every code's latent with mean 0 and deviation 1 over the training data, what `diffusion` works on: (V, D_latent)."""
+        return (self.quantizer.codebook() - self.latent_mean) / self.latent_std
+
+    def snap(self, x: Tensor) -> Tensor:
+        """Standardized latents (B, N, D_latent), on the codebook or near it -> int64 ids (B, N)."""
+        return self.quantizer.latents_to_ids(x * self.latent_std + self.latent_mean)

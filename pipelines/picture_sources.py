@@ -1,10 +1,10 @@
 """Where training pictures come from: the built-in world, and folders or tars of files, in stated shares.
 
-A source maps (number, count) to pictures and depends on nothing else, so a batch never depends on what was drawn before
-it. A spec is "scenes" or a path, with an optional share: "scenes:3" beside "emoji.tar:1" is three scenes to one emoji.
+A source maps (number, count) to pictures and captions and depends on nothing else, so a batch never depends on what was
+drawn before it. A spec is "scenes" or a path, with an optional share: "scenes:3" beside "emoji.tar:1" is three scenes to one emoji.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,18 +15,28 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ..data.folders import Examples, open_examples
-from ..data.media import MediaError
-from ..data.scenes import KINDS, scene_batch
+from ..data.folders import Example, Examples, open_examples
+from ..data.loader import generator_of
+from ..data.media import MediaError, fit
+from ..data.scenes import KINDS, draw_example, scene_batch
 
 MIXTURE: Mapping[str, float] = {**dict.fromkeys(KINDS, 1.0), "counting": 2.0, "full": 4.0}
 MAX_REDRAWS = 100  # broken files in a row before a folder counts as unreadable
 CACHE_BYTES = 1 << 30
+CAPTIONS_OF_SCENES = 3000  # of each kind
+
+
+Pictures = tuple[Tensor, list[str]]  # uint8 (count, 3, size, size), and a caption each ("" if there is none)
+Crop = Callable[[Image.Image, int, torch.Generator], Tensor]
 
 
 class PictureSource(Protocol):
-    def __call__(self, number: int, count: int) -> Tensor:
-        """Batch `number` of `count` pictures: uint8 (count, 3, size, size)."""
+    def __call__(self, number: int, count: int) -> Pictures:
+        """Batch `number` of `count` pictures."""
+        ...
+
+    def captions(self) -> Iterable[str]:
+        """Captions that stand for all: what a text tokenizer and a lexicon are made from."""
         ...
 
 
@@ -37,42 +47,58 @@ class SceneSource:
     size: int
     seed: int
 
-    def __call__(self, number: int, count: int) -> Tensor:
-        images, _ = scene_batch(self.seed, number * count, count, size=self.size, mixture=MIXTURE)
-        return rearrange(images, "N H W C -> N C H W")
+    def __call__(self, number: int, count: int) -> Pictures:
+        images, requests = scene_batch(self.seed, number * count, count, size=self.size, mixture=MIXTURE)
+        return rearrange(images, "N H W C -> N C H W"), [request.text for request in requests]
+
+    def captions(self) -> Iterable[str]:
+        for number in range(CAPTIONS_OF_SCENES):
+            generator = torch.Generator().manual_seed(number)
+            for kind in MIXTURE:
+                yield draw_example(generator, kind)[0].text
 
 
 class FileSource:
-    """Random square crops of files: a side between `size` and the whole picture, scaled down to `size`."""
+    """Pictures of files, each drawn with equal chance, cut to a square by `crop`."""
 
-    def __init__(self, examples: Examples, size: int, seed: int):
-        self.examples, self.size, self.seed = examples, size, seed
-        self._cache: dict[int, Image.Image] = {}
+    def __init__(self, examples: Examples, size: int, seed: int, crop: Crop):
+        self.examples, self.size, self.seed, self.crop = examples, size, seed, crop
+        self._cache: dict[int, Example] = {}
         self._cached_bytes = 0
 
-    def _read(self, index: int) -> Image.Image:
+    def _read(self, index: int) -> Example:
         if index not in self._cache:
-            image = self.examples[index].image
-            self._cached_bytes += 3 * image.width * image.height
+            example = self.examples[index]
+            self._cached_bytes += 3 * example.image.width * example.image.height
             if self._cached_bytes > CACHE_BYTES:
-                return image
-            self._cache[index] = image
+                return example
+            self._cache[index] = example
         return self._cache[index]
 
-    def __call__(self, number: int, count: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+    def __call__(self, number: int, count: int) -> Pictures:
+        generator = generator_of(self.seed, number)
         pictures: list[Tensor] = []
+        captions: list[str] = []
         failed = 0
         while len(pictures) < count:
             try:
-                image = self._read(int(torch.randint(len(self.examples), (), generator=generator)))
+                example = self._read(int(torch.randint(len(self.examples), (), generator=generator)))
             except MediaError as error:
                 failed += 1
                 if failed > MAX_REDRAWS:
                     raise ValueError(f"{failed} pictures in a row cannot be read, the last: {error}") from error
                 continue
-            pictures.append(random_crop(image, self.size, generator))
-        return torch.stack(pictures)
+            pictures.append(self.crop(example.image, self.size, generator))
+            captions.append(example.caption or "")
+        return torch.stack(pictures), captions
+
+    def captions(self) -> Iterable[str]:
+        return (self.examples.caption(index) or "" for index in range(len(self.examples)))
+
+
+def whole(image: Image.Image, size: int, generator: torch.Generator) -> Tensor:
+    """Uint8 (3, size, size): the middle square, scaled. What captions speak of is all there."""
+    return _pixels(fit(image, size))
 
 
 def random_crop(image: Image.Image, size: int, generator: torch.Generator) -> Tensor:
@@ -83,7 +109,11 @@ def random_crop(image: Image.Image, size: int, generator: torch.Generator) -> Te
     side = smallest + int(share * (largest - smallest + 1))
     x, y = int(left * (image.width - side + 1)), int(top * (image.height - side + 1))
     crop = image.crop((x, y, x + side, y + side)).resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return torch.from_numpy(np.asarray(crop).copy()).permute(2, 0, 1)
+    return _pixels(crop)
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    return rearrange(torch.from_numpy(np.asarray(image).copy()), "H W C -> C H W")
 
 
 @dataclass(frozen=True)
@@ -93,10 +123,14 @@ class MixedSource:
     sources: tuple[PictureSource, ...]
     shares: tuple[float, ...]
 
-    def __call__(self, number: int, count: int) -> Tensor:
+    def __call__(self, number: int, count: int) -> Pictures:
         ends = [round(count * sum(self.shares[: k + 1]) / sum(self.shares)) for k in range(len(self.shares))]
         counts = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-        return torch.cat([source(number, n) for source, n in zip(self.sources, counts, strict=True) if n])
+        parts = [source(number, n) for source, n in zip(self.sources, counts, strict=True) if n]
+        return torch.cat([images for images, _ in parts]), [caption for _, captions in parts for caption in captions]
+
+    def captions(self) -> Iterable[str]:
+        return (caption for source in self.sources for caption in source.captions())
 
 
 def parse_spec(text: str) -> tuple[str, float]:
@@ -108,8 +142,8 @@ def parse_spec(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
-def open_source(specs: Sequence[str], size: int, seed: int) -> MixedSource:
-    """The mixed source of several specs.
+def open_source(specs: Sequence[str], size: int, seed: int, crop: Crop) -> MixedSource:
+    """The mixed source of several specs; `crop` is `whole` or `random_crop`.
 
     Raises:
         ValueError: a path holds no pictures, or a share is not positive.
@@ -117,5 +151,8 @@ def open_source(specs: Sequence[str], size: int, seed: int) -> MixedSource:
     names, shares = zip(*(parse_spec(text) for text in specs), strict=True)
     if min(shares) <= 0:
         raise ValueError(f"shares must be positive, got {dict(zip(names, shares, strict=True))}; leave the source out")
-    sources = [SceneSource(size, seed) if n == "scenes" else FileSource(open_examples(Path(n)), size, seed) for n in names]
+    sources: list[PictureSource] = [
+        SceneSource(size, seed) if name == "scenes" else FileSource(open_examples(Path(name)), size, seed, crop)
+        for name in names
+    ]
     return MixedSource(tuple(sources), shares)

@@ -116,16 +116,16 @@ def train_image_tokenizer(
     """
     torch.manual_seed(recipe.seed)  # only the initial weights come from here
     tokenizer = init or ImageTokenizer(config)
-    start = source(VALIDATION_NUMBER - 1, 256)
+    start, _ = source(VALIDATION_NUMBER - 1, 256)
     check_input(start)
     if init is None:
         tokenizer.start_linear(to_range(start))
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    validation = to_range(source(VALIDATION_NUMBER, 256))
+    validation = to_range(source(VALIDATION_NUMBER, 256)[0])
     say(plan(config, recipe, tokenizer))
 
     def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
-        images = to_range(source(stream, recipe.batch_size)).contiguous(memory_format=torch.channels_last)
+        images = to_range(source(stream, recipe.batch_size)[0]).contiguous(memory_format=torch.channels_last)
         outputs, _ = module(images)
         value = reconstruction_loss(outputs, images, absolute=recipe.absolute, edges=recipe.edges)
         return value, {"psnr_train": float(psnr(outputs.detach(), images).mean())}
@@ -173,7 +173,7 @@ def overfit_one(config: ImageTokenizerConfig, source: PictureSource, *, steps: i
     """
     torch.manual_seed(seed)
     tokenizer = ImageTokenizer(replace(config, storage_dtype="float32"))
-    image = to_range(source(0, 1))
+    image = to_range(source(0, 1)[0])
     tokenizer.start_linear(image)
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=2e-3, weight_decay=0.0)
     schedule = cosine(steps, warmup=10)

@@ -121,8 +121,9 @@ def train(
                 raise
             raise TrainingError(f"out of memory at step {step}; take a smaller --batch-size and --resume") from error
         norm = float(nn.utils.clip_grad_norm_(module.parameters(), config.clip))
-        if not math.isfinite(float(value)) or not math.isfinite(norm):
-            raise TrainingError(f"loss {float(value)} at step {step}; --resume with a lower learning rate")
+        level = float(value.detach())
+        if not math.isfinite(level) or not math.isfinite(norm):
+            raise TrainingError(f"loss {level}, gradient {norm} at step {step}; --resume with a lower learning rate")
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -131,10 +132,10 @@ def train(
             torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - old)
 
         if rank == 0 and (step % config.log_every == 0 or step == config.steps - 1):
-            curves.add(step, {"loss": float(value), "grad_norm": norm, "rate": factor, **logged})
+            curves.add(step, {"loss": level, "grad_norm": norm, "rate": factor, **logged})
             pace = (time.monotonic() - began) / (step - start + 1)
             left = (config.steps - step - 1) * pace
-            words = "  ".join(f"{k} {v:.4g}" for k, v in {"loss": float(value), **logged}.items())
+            words = "  ".join(f"{k} {v:.4g}" for k, v in {"loss": level, **logged}.items())
             say(f"step {step}/{config.steps}  {words}  {pace:.2f} s/step  {left / 60:.0f} min left")
     return average
 

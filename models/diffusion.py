@@ -1,0 +1,72 @@
+"""`diffusion`: flow matching on latents, whose data are the points of a codebook.
+
+B pictures, N positions, D latent dimensions, V codes. The path is straight, x_t = (1 - t) x + t noise, with t = 1 noise
+and t = 0 data (rectified flow, arXiv:2209.03003), and the velocity is (x_t - E[x | x_t]) / t. The model predicts x, as
+in JiT (arXiv:2511.13720). Since x is one of V known points, its mean given x_t is a weighted mean of these points, with
+weights that the model gives as logits and learns by cross-entropy (score interpolation, CDCD, arXiv:2211.15089).
+
+One thing need not be learned: how well each point c explains the x_t seen at its own position. That is a Gaussian,
+log N(x_t; (1 - t) c, t^2), and is added to the logits by Bayes' rule; the model supplies what the other positions and
+the prompt say. It makes the prediction exact as t falls, where a learned one would have to sharpen without end.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Velocity = Callable[[Tensor, Tensor], Tensor]  # x (B, N, D) and times (B,) -> velocity (B, N, D)
+SMALLEST_TIME = 0.02  # below, the evidence is certain already, and its logits only lose digits
+
+
+def evidence(x: Tensor, time: Tensor, codebook: Tensor) -> Tensor:
+    """log N(x_t; (1 - t) c, t^2) for every point c of `codebook` (V, D), up to what does not depend on c.
+
+    `x` (B, N, D) at `time` (B,) -> (B, N, V).
+    """
+    t = time.clamp(min=SMALLEST_TIME).view(-1, 1, 1)
+    mean = (1 - t) / t**2  # (1 - t) x.c / t^2 - (1 - t)^2 |c|^2 / (2 t^2)
+    return torch.matmul(mean * x, codebook.T) - (mean * (1 - t) / 2) * codebook.square().sum(1)
+
+
+def velocity_field(logits: Callable[[Tensor, Tensor], Tensor], codebook: Tensor) -> Velocity:
+    """The velocity (x_t - E[x | x_t]) / t from a function (x, time) -> prior logits (B, N, V)."""
+
+    def velocity(x: Tensor, time: Tensor) -> Tensor:
+        weights = (logits(x, time) + evidence(x, time, codebook)).softmax(-1)
+        return (x - weights @ codebook) / time.view(-1, 1, 1)
+
+    return velocity
+
+
+@torch.no_grad()
+def euler(
+    velocity: Velocity, x: Tensor, times: Tensor, callback: Callable[[int, Tensor], Tensor | None] | None = None
+) -> Tensor:
+    """Integrate dx/dt = velocity(x, t) from `times[0]` to `times[-1]` (N + 1,), which fall from 1 (noise) to 0 (data).
+
+    `callback` sees (step, x) after each step and may return another x, which is how given positions are kept.
+    """
+    for step, (t, t_next) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
+        x = x + (t_next - t) * velocity(x, x.new_full((len(x),), t))
+        if callback:
+            changed = callback(step, x)
+            x = x if changed is None else changed
+    return x
+
+
+@torch.no_grad()
+def heun(
+    velocity: Velocity, x: Tensor, times: Tensor, callback: Callable[[int, Tensor], Tensor | None] | None = None
+) -> Tensor:
+    """As `euler`, with the trapezoidal rule: two evaluations a step, one in the last, which ends at t = 0 (EDM, alg. 1)."""
+    for step, (t, t_next) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
+        slope = velocity(x, x.new_full((len(x),), t))
+        guess = x + (t_next - t) * slope
+        if t_next > 0:
+            slope = (slope + velocity(guess, x.new_full((len(x),), t_next))) / 2
+        x = x + (t_next - t) * slope
+        if callback:
+            changed = callback(step, x)
+            x = x if changed is None else changed
+    return x

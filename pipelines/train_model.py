@@ -1,0 +1,184 @@
+"""Train the shared transformer on captioned pictures under any mix of the three decoders.
+
+Every picture of a batch is learned by every decoder, so data, order and count are the same for all. Batch and noise are
+functions of the step alone. Pictures are drawn or read, encoded by the frozen tokenizer, and paired with their captions;
+a share of the captions is left out, for guidance.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..data.loader import generator_of
+from ..data.media import image_grid, write_png
+from ..models.objectives import Batch, DecoderLosses
+from ..models.optimizers import muon_and_adamw
+from ..models.schedules import trapezoid
+from ..models.transformer import SharedTransformer, TransformerConfig
+from ..tokenizers.image import ImageTokenizer
+from ..tokenizers.sequence import prompt_batch
+from ..tokenizers.text import TextTokenizer
+from .picture_sources import PictureSource
+from .text_to_image import MAX_PROMPT_TOKENS, TextToImagePipeline, seeded, words_of
+from .train_image_tokenizer import VALIDATION_NUMBER, to_range
+from .train_loop import LoopConfig, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerRecipe:
+    decoders: tuple[str, ...] = ("ar", "masked", "diffusion")
+    steps: int = 3000
+    batch_size: int = 32  # pictures, each learned by every decoder
+    muon_lr: float = 2e-3
+    adamw_lr: float = 2e-3
+    warmup: int = 100
+    decay: float = 0.5  # share of the steps over which the rate falls to zero
+    ema_decay: float = 0.998
+    drop_caption: float = 0.1
+    seed: int = 0
+    evaluate_every: int = 500
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
+
+
+class Batches:
+    """Step -> batch: pictures from `source`, codes by `image_tokenizer`, captions by `text_tokenizer`."""
+
+    def __init__(
+        self,
+        source: PictureSource,
+        image_tokenizer: ImageTokenizer,
+        text_tokenizer: TextTokenizer,
+        transformer: SharedTransformer,
+        recipe: TransformerRecipe,
+    ):
+        self.source, self.recipe = source, recipe
+        self.image_tokenizer, self.text_tokenizer = image_tokenizer, text_tokenizer
+        self.vocabulary = transformer.vocabulary
+
+    def __call__(self, number: int, generator: torch.Generator) -> Batch:
+        pictures, captions = self.source(number, self.recipe.batch_size)
+        codes = rearrange(self.image_tokenizer.encode(to_range(pictures)), "B h w -> B (h w)")
+        dropped = torch.rand(len(captions), generator=generator) < self.recipe.drop_caption
+        tokens = [
+            [] if drop else self.text_tokenizer.encode(caption)[:MAX_PROMPT_TOKENS]
+            for caption, drop in zip(captions, dropped.tolist(), strict=True)
+        ]
+        prompts, real = prompt_batch(tokens, self.vocabulary)
+        return Batch(prompts, real, codes)
+
+
+@torch.no_grad()
+def standardize(model: SharedTransformer, image_tokenizer: ImageTokenizer, pictures: Tensor) -> None:
+    """Set the model's latent statistics to those of `pictures`, uint8 (N, 3, H, W)."""
+    latents = image_tokenizer.quantizer.ids_to_latents(image_tokenizer.encode(to_range(pictures))).flatten(0, -2)
+    model.latent_mean.copy_(latents.mean(0))
+    model.latent_std.copy_(latents.std(0).clamp(min=1e-3))
+
+
+def plan(model: SharedTransformer, recipe: TransformerRecipe, *, gigaflops: float = 150.0) -> str:
+    """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second."""
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    trunk = counts["blocks"] + counts["norm"]
+    codes = model.config.num_positions
+    slots = len(recipe.decoders) * (1 + codes) + 24  # 24: tokens of a usual caption
+    per_picture = 6 * (trunk * slots + counts["head"] * len(recipe.decoders) * codes)
+    total = per_picture * recipe.steps * recipe.batch_size
+    parameters = sum(counts.values())
+    activations = recipe.batch_size * slots * model.config.num_layers * model.config.width * 4 * 30
+    return (
+        f"transformer: {parameters / 1e6:.2f} M parameters (trunk {trunk / 1e6:.2f}, inputs "
+        f"{(counts['embedding'] + counts['latent_in']) / 1e6:.2f}, head {counts['head'] / 1e6:.2f}, modulation "
+        f"{counts['modulation'] / 1e6:.2f}); decoders {', '.join(recipe.decoders)}\n"
+        f"{recipe.steps} steps of {recipe.batch_size}: {recipe.steps * recipe.batch_size} pictures, "
+        f"{per_picture / 1e9:.1f} GFLOP each, {total / 1e15:.2f} PFLOP in all; about "
+        f"{(parameters * 16 + activations) / 1e9:.1f} GB; {total / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
+    )
+
+
+def train_transformer(
+    config: TransformerConfig,
+    recipe: TransformerRecipe,
+    source: PictureSource,
+    image_tokenizer: ImageTokenizer,
+    text_tokenizer: TextTokenizer,
+    out: Path,
+    *,
+    resume: bool = False,
+    init: SharedTransformer | None = None,
+    sample_prompts: Sequence[str] = (),
+    score: Callable[[TextToImagePipeline], dict[str, float]] | None = None,
+    accelerator: Any = None,
+    say: Callable[[str], None] = print,
+) -> TextToImagePipeline:
+    """Train and return the finished pipeline; checkpoints, curves and sample grids are written under `out`.
+
+    `init` starts from another model's weights; `score` adds figures to each evaluation.
+
+    Raises:
+        TrainingError: see `train`.
+        ValueError: the source is empty, or the tokenizer does not fit the config.
+    """
+    torch.manual_seed(recipe.seed)  # only the initial weights come from here
+    model = init or SharedTransformer(config)
+    if init is None:
+        standardize(model, image_tokenizer, source(VALIDATION_NUMBER, 256)[0])
+    losses = DecoderLosses(model, recipe.decoders)
+    batches = Batches(source, image_tokenizer, text_tokenizer, model, recipe)
+    lexicon = {word for caption in source.captions() for word in words_of(caption)}
+    say(plan(model, recipe))
+
+    def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
+        generator = generator_of(recipe.seed, stream)
+        values = module(batches(stream, generator), generator)
+        return torch.stack(list(values.values())).mean(), {name: float(v.detach()) for name, v in values.items()}
+
+    def pipeline_of(module: nn.Module) -> TextToImagePipeline:
+        trained = cast(DecoderLosses, module).model
+        return TextToImagePipeline(trained, image_tokenizer, text_tokenizer, lexicon)
+
+    @torch.no_grad()
+    def evaluate(module: nn.Module, step: int) -> dict[str, float]:
+        generator = generator_of(recipe.seed, VALIDATION_NUMBER)
+        values = module(batches(VALIDATION_NUMBER, generator), generator)
+        scores = {f"validation_{name}": float(v) for name, v in values.items()}
+        pipeline = pipeline_of(module)
+        if sample_prompts:
+            rows = [
+                pipeline(sample_prompts, decoder=d, generator=seeded(0, len(sample_prompts)), output_type="pt").images
+                for d in recipe.decoders
+            ]
+            write_png(out / "samples" / f"step-{step:08d}.png", image_grid(torch.cat(rows), len(sample_prompts)))
+        return scores | (score(pipeline) if score else {})
+
+    loop = LoopConfig(
+        steps=recipe.steps,
+        schedule=trapezoid(recipe.steps, warmup=recipe.warmup, decay=recipe.decay),
+        ema_decay=recipe.ema_decay,
+        evaluate_every=recipe.evaluate_every,
+        checkpoint_every=recipe.checkpoint_every,
+    )
+    fingerprints = {"image_tokenizer": image_tokenizer.fingerprint, "text_tokenizer": text_tokenizer.fingerprint}
+    state = {"config": asdict(model.config), "recipe": asdict(recipe), "fingerprints": fingerprints}
+    optimizers = muon_and_adamw(model.blocks, losses, muon_lr=recipe.muon_lr, adamw_lr=recipe.adamw_lr)
+    average = train(
+        losses,
+        loss,
+        optimizers,
+        loop,
+        out,
+        evaluate=evaluate,
+        state=state,
+        resume=resume,
+        accelerator=accelerator,
+        say=say,
+    )
+    return pipeline_of(average)
