@@ -12,12 +12,22 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import tokenloom
 
+if TYPE_CHECKING:
+    import torch
+
 # command -> (module of this folder, one line of help), in the order of a first day's work
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "tokenize": ("tokenize_files", "turn pictures and texts into token shards, or check the sums of shards"),
+    "detokenize": ("detokenize", "turn token shards back into pictures and texts"),
+}
+
+
+class UsageError(ValueError):
+    """Options that do not go together: reported like any wrong usage, with exit code 2."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -54,8 +64,24 @@ def main_of(
     except (ValueError, OSError) as error:
         if arguments.debug:
             raise
+        if isinstance(error, UsageError):
+            parser.error(str(error))
         print(f"{parser.prog}: {describe(error)}", file=sys.stderr)
         return 1
+
+
+def open_device(name: str) -> "torch.device":
+    """The device that `--device` names.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    import torch
+
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
 
 
 def describe(error: Exception) -> str:
@@ -66,7 +92,7 @@ def describe(error: Exception) -> str:
 
 
 def build_parser() -> CommandParser:
-    width = max(map(len, COMMANDS), default=0)
+    width = max(map(len, COMMANDS))
     parser = CommandParser(
         prog="tokenloom",
         usage="tokenloom [--version] [--debug] COMMAND ...",

@@ -1,0 +1,53 @@
+"""Turn token shards back: pictures as PNG at the size they had, texts byte for byte, under the names they had.
+
+Shards of one modality go into DIR itself, those of several into DIR/image and DIR/text.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tokenloom.scripts.cli import CommandParser, main_of, open_device
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards", type=Path, metavar="DIR", help="folder that tokenize wrote")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the files")
+    parser.add_argument(
+        "--tokenizer", metavar="NAME_OR_DIR", help="shipped name or folder; default: the name that the shards tell"
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="where pictures are decoded, such as cuda; default: %(default)s"
+    )
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tokenloom.data.shard_format import read_manifest
+    from tokenloom.pipelines.open_tokenizer import KINDS, open_image_tokenizer, open_text_tokenizer
+    from tokenloom.pipelines.tokenize_files import detokenize, shard_folders
+
+    device = open_device(arguments.device)
+    folders = shard_folders(arguments.shards)
+    code = 0
+    for folder in folders:
+        manifest = read_manifest(folder)
+        modality = manifest["modality"]
+        if modality not in KINDS:
+            raise ValueError(f"{folder}: holds {modality!r}, which this version does not know; use a newer one")
+        name = arguments.tokenizer or manifest["tokenizer"] or KINDS[modality].default
+        out = arguments.out / modality if len(folders) > 1 else arguments.out
+        summary = detokenize(
+            folder,
+            out,
+            open_image_tokenizer(name).to(device) if modality == "image" else open_text_tokenizer(name),
+            device=device,
+        )
+        print(f"{out}: {summary.files} files written, {len(summary.failed)} failed")
+        code = 1 if summary.failed else code
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main_of(build_parser, run))
