@@ -6,17 +6,32 @@ The public names are loaded on first use: `import tokenloom` costs nothing, and 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
+    from .models.transformer import SharedTransformer
+    from .pipelines.text_to_image import TextToImagePipeline
     from .tokenizers.image import ImageTokenizer
+    from .tokenizers.patches import PaletteTokenizer, PatchTokenizer
+    from .tokenizers.text import TextTokenizer
 
 __version__ = "0.1.0"
+__all__ = [
+    "ImageTokenizer",
+    "PaletteTokenizer",
+    "PatchTokenizer",
+    "SharedTransformer",
+    "TextToImagePipeline",
+    "TextTokenizer",
+    "__version__",
+]
 
-# name -> the module that defines it; the imports above tell type checkers and editors the same.
 _HOMES = {
     "ImageTokenizer": "tokenizers.image",
+    "PaletteTokenizer": "tokenizers.patches",
+    "PatchTokenizer": "tokenizers.patches",
+    "SharedTransformer": "models.transformer",
+    "TextToImagePipeline": "pipelines.text_to_image",
+    "TextTokenizer": "tokenizers.text",
 }
-
-__all__ = ["ImageTokenizer", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
