@@ -59,4 +59,4 @@ lock: setup
 		--upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist outputs *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist outputs/demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
