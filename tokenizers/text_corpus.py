@@ -49,13 +49,12 @@ class CorpusEncoder:
     def __init__(self, backend: Tokenizer):
         """
         Raises:
-            ImportError: gigatoken is not installed.
-            ValueError: gigatoken cannot give the ids of this tokenizer; `encode_batch` does.
+            ValueError: gigatoken is not installed, or cannot give the ids of this tokenizer (`encode_batch` does).
         """
         try:
             import gigatoken
         except ModuleNotFoundError as error:
-            raise ImportError("encode_corpus needs gigatoken: pip install tokenloom[corpus]") from error
+            raise ValueError("encode_corpus needs gigatoken: pip install tokenloom[corpus]") from error
         config = json.loads(backend.to_str())
         if not is_byte_level(backend) or not all(token["special"] for token in config["added_tokens"]):
             raise ValueError("encode_corpus needs byte-level BPE without added words: use encode_batch")
