@@ -1,14 +1,14 @@
 """TextToImagePipeline: a prompt in, a picture out, by whichever decoder is asked for.
 
-Keeps the habits of `diffusers.DiffusionPipeline` without importing it; `diffusers_bridge.py` gives a true one. All chance
-is drawn on the CPU from one generator per picture, so a picture depends on its own seed and not on its batch.
+Keeps the habits of `diffusers.DiffusionPipeline` without importing it; `diffusers_bridge.py` gives a true one. This
+file joins the parts; the loops are in `draw_codes.py`. B pictures, N codes each, on a grid of h x w.
 """
 
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,47 +16,25 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..data.files import write_atomically
 from ..data.media import to_pil
-from ..models import autoregressive, diffusion, masked
-from ..models.attention import KVCache
-from ..models.guidance import image_predictor
-from ..models.schedules import falling_times
-from ..models.transformer import Role, SharedTransformer
+from ..models.transformer import SharedTransformer
 from ..tokenizers.image import ImageTokenizer
-from ..tokenizers.pretrained import find_pretrained
-from ..tokenizers.sequence import media_positions, prompt_batch
+from ..tokenizers.pretrained import SHIPPED
 from ..tokenizers.text import TextTokenizer
+from .draw_codes import DRAW, CodeBatch, Progress
+from .sampler_settings import settings_of
 
 MAX_PROMPT_TOKENS = 192
+MAX_PROMPT_LETTERS = 100 * MAX_PROMPT_TOKENS  # longer texts are refused unread
+MAX_SEED = 2**63 - 1
 BATCH = 16  # pictures at once
+INDEX = "pipeline.json"  # lexicon and fingerprints, beside the folders of the parts
 Generators = torch.Generator | Sequence[torch.Generator] | None
-Progress = Callable[[int, int], None]  # model evaluations done, and in all
 
 
-@dataclass(frozen=True, kw_only=True)
-class SamplerSettings:
-    """How a decoder samples. Settings that a decoder does not know are ignored by it."""
-
-    guidance_scale: float = 3.0
-    num_inference_steps: int = 16  # of `masked` and `diffusion`; `ar` takes one step per code
-    temperature: float = 1.0  # of `ar` and `masked`; 0 takes the likeliest code
-    top_k: int = 0  # of `ar`; 0 keeps all
-    top_p: float = 1.0  # of `ar`
-    choice_temperature: float = 2.0  # of `masked`
-
-    def __post_init__(self) -> None:
-        if self.num_inference_steps < 1 or self.num_inference_steps > 1000:
-            raise ValueError(f"num_inference_steps must be 1 to 1000, got {self.num_inference_steps}")
-        if not 0 <= self.guidance_scale <= 100:
-            raise ValueError(f"guidance_scale must be 0 to 100, got {self.guidance_scale}")
-
-
-DEFAULTS = {
-    "ar": SamplerSettings(guidance_scale=3.0, temperature=0.8),
-    "masked": SamplerSettings(guidance_scale=3.0, num_inference_steps=24),
-    "diffusion": SamplerSettings(guidance_scale=3.0, num_inference_steps=24),
-}
-DECODERS = tuple(DEFAULTS)
+class UnknownWordWarning(UserWarning):
+    """A prompt holds words that the training captions never did."""
 
 
 @dataclass
@@ -99,8 +77,31 @@ def picture_generators(generator: Generators, count: int) -> list[torch.Generato
 
 
 def seeded(seed: int, count: int) -> list[torch.Generator]:
-    """The generators of pictures 0, 1, ...: seeds `seed`, `seed` + 1, ..."""
+    """The generators of pictures 0, 1, ...: seeds `seed`, `seed` + 1, ...
+
+    Raises:
+        ValueError: a seed would be negative, or too large for a generator.
+    """
+    if not 0 <= seed <= MAX_SEED - count:
+        raise ValueError(f"a seed must be 0 to {MAX_SEED - count}, got {seed}")
     return [torch.Generator().manual_seed(seed + index) for index in range(count)]
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The folder of a model on disk, or of one that is shipped under this name.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    for folder in (Path(name_or_path), SHIPPED / name_or_path):
+        if (folder / INDEX).is_file():
+            return folder
+    shipped = sorted(index.parent.name for index in SHIPPED.glob(f"*/{INDEX}"))
+    raise ValueError(
+        f"a text-to-image model is a folder with {INDEX}"
+        + (f" or one of {', '.join(shipped)}" if shipped else "")
+        + f", and {str(name_or_path)!r} is neither; train one, or name its folder"
+    )
 
 
 class TextToImagePipeline:
@@ -128,21 +129,20 @@ class TextToImagePipeline:
         Raises:
             ValueError: a part is missing or broken, or the tokenizers are not those of the transformer.
         """
-        parts = {
-            name: find_pretrained(name_or_path, name) for name in ("transformer", "image_tokenizer", "text_tokenizer")
-        }
-        folder = Path(parts["transformer"]).parent
-        if not (folder / "pipeline.json").is_file():
-            raise ValueError(f"{name_or_path} is not a text-to-image model: pipeline.json is missing; name its folder")
-        saved = json.loads((folder / "pipeline.json").read_text())
+        folder = find_model(name_or_path)
+        try:
+            saved = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            lexicon, fingerprints = list(map(str, saved["lexicon"])), dict(saved["fingerprints"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / INDEX} is broken ({type(error).__name__}: {error}); save it again") from error
         pipeline = cls(
-            SharedTransformer.from_pretrained(parts["transformer"]),
-            ImageTokenizer.from_pretrained(parts["image_tokenizer"]),
-            TextTokenizer.from_pretrained(parts["text_tokenizer"]),
-            saved["lexicon"],
+            SharedTransformer.from_pretrained(folder / "transformer"),
+            ImageTokenizer.from_pretrained(folder / "image_tokenizer"),
+            TextTokenizer.from_pretrained(folder / "text_tokenizer"),
+            lexicon,
         )
-        for name, fingerprint in saved["fingerprints"].items():
-            if getattr(pipeline, name).fingerprint != fingerprint:
+        for name in ("image_tokenizer", "text_tokenizer"):
+            if getattr(pipeline, name).fingerprint != fingerprints.get(name):
                 raise ValueError(f"the {name} in {folder} is not the one this model was trained with; restore it")
         return pipeline
 
@@ -153,7 +153,7 @@ class TextToImagePipeline:
         self.text_tokenizer.save_pretrained(folder / "text_tokenizer")
         fingerprints = {name: getattr(self, name).fingerprint for name in ("image_tokenizer", "text_tokenizer")}
         saved = {"fingerprints": fingerprints, "lexicon": sorted(self.lexicon)}
-        (folder / "pipeline.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False))
+        write_atomically(folder / INDEX, json.dumps(saved, indent=1, ensure_ascii=False).encode())
 
     def to(self, device: str | torch.device) -> Self:
         self.transformer.to(device)
@@ -174,6 +174,20 @@ class TextToImagePipeline:
         """Words of a prompt that no training caption held, sorted; none if the lexicon is unknown."""
         return sorted(words_of(prompt) - self.lexicon) if self.lexicon else []
 
+    def tokens(self, prompt: object) -> list[int]:
+        """Token ids of a prompt.
+
+        Raises:
+            ValueError: it is not text, empty, or longer than a prompt may be.
+        """
+        prompt = check_prompt(prompt)
+        if len(prompt) > MAX_PROMPT_LETTERS:
+            raise ValueError(f"a prompt may have {MAX_PROMPT_LETTERS} letters, got {len(prompt)}; shorten it")
+        tokens = self.text_tokenizer.encode(prompt)
+        if len(tokens) > MAX_PROMPT_TOKENS:
+            raise ValueError(f"a prompt may have {MAX_PROMPT_TOKENS} tokens, got {len(tokens)}; shorten it")
+        return tokens
+
     @torch.no_grad()
     def __call__(
         self,
@@ -193,51 +207,38 @@ class TextToImagePipeline:
         Args:
             decoder: "ar", "masked" or "diffusion".
             generator: one for all, from which each picture's own is seeded, or a list with one per picture.
-            image, mask_image: to inpaint: pictures (1 or B, 3, H, W) in [-1, 1] and mask (1 or B, 1, H, W), above 0.5 where
-                to draw anew; the code grid decides, so a code that touches the mask is redrawn. Not with `ar`.
+            image, mask_image: to inpaint: pictures (1 or B, 3, H, W) in [-1, 1] and mask (1 or B, 1, H, W), above 0.5
+                where to draw anew; the code grid decides, so a code that touches the mask is redrawn. Not with `ar`.
             output_type: "pil" or "pt".
             settings: fields of `SamplerSettings`; None or left out takes the decoder's own default.
 
         Raises:
             ValueError: a prompt that is empty, too long or not text; an unknown decoder; settings out of range.
         """
-        if decoder not in DEFAULTS:
-            raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
         if output_type not in ("pil", "pt"):
             raise ValueError(f'output_type must be "pil" or "pt", got {output_type!r}')
-        chosen = replace(DEFAULTS[decoder], **{k: v for k, v in settings.items() if v is not None})
-        prompts = [check_prompt(p) for p in ([prompt] if isinstance(prompt, str) else prompt)]
-        for strange in sorted({word for p in prompts for word in self.unknown_words(p)}):
-            warnings.warn(f"the training captions never held the word {strange!r}; expect little of it", stacklevel=2)
-        tokens = [self._tokens(p) for p in prompts for _ in range(num_images_per_prompt)]
+        chosen = settings_of(decoder, **settings)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        tokens = [ids for p in prompts for ids in [self.tokens(p)] * num_images_per_prompt]
+        if not tokens:
+            raise ValueError("a prompt and a picture are needed, got none; name what the picture shows")
+        if strange := sorted({repr(word) for p in prompts for word in self.unknown_words(p)}):
+            words = f"the training captions never held {', '.join(strange)}; expect little of it"
+            warnings.warn(words, UnknownWordWarning, stacklevel=2)
+        image, mask_image = (None if part is None else part.to(self.device) for part in (image, mask_image))
         known, fixed = self._known_codes(image, mask_image, len(tokens))
         if decoder == "ar" and bool(fixed.any()):
             raise ValueError("inpainting needs a decoder that sees the whole picture, got ar; take masked or diffusion")
         generators = picture_generators(generator, len(tokens))
-        ids = [
-            self._draw(
-                decoder,
-                chosen,
-                tokens[s : s + BATCH],
-                generators[s : s + BATCH],
-                known[s : s + BATCH],
-                fixed[s : s + BATCH],
-                callback,
-            )
-            for s in range(0, len(tokens), BATCH)
-        ]
+        parts = [slice(start, start + BATCH) for start in range(0, len(tokens), BATCH)]
+        batches = [CodeBatch(tokens[s], generators[s], known[s], fixed[s]) for s in parts]
+        ids = [DRAW[decoder](self.transformer, batch, chosen, callback) for batch in batches]
         grid_ids = rearrange(torch.cat(ids), "B (h w) -> B h w", h=self.transformer.config.image_grid[0])
         pictures = self.image_tokenizer.decode(grid_ids, self.image_size)
         if image is not None and mask_image is not None:
             pictures = torch.where(mask_image > 0.5, pictures, image)
         images = [to_pil(p) for p in pictures.cpu()] if output_type == "pil" else pictures
         return ImagePipelineOutput(images, grid_ids)
-
-    def _tokens(self, prompt: str) -> list[int]:
-        tokens = self.text_tokenizer.encode(prompt)
-        if len(tokens) > MAX_PROMPT_TOKENS:
-            raise ValueError(f"a prompt may have {MAX_PROMPT_TOKENS} tokens, got {len(tokens)}; shorten it")
-        return tokens
 
     def _known_codes(self, image: Tensor | None, mask: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
         """Codes int64 (count, N) and bool (count, N), true where they must stay."""
@@ -255,75 +256,3 @@ class TextToImagePipeline:
         codes = rearrange(self.image_tokenizer.encode(image), "B h w -> B (h w)")
         redraw = rearrange(mask > 0.5, "B 1 (h p) (w q) -> B (h w) (p q)", h=h, w=w).any(-1)
         return codes.expand(count, -1), ~redraw.expand(count, -1)
-
-    def _prompt(self, tokens: list[list[int]], guided: bool) -> tuple[KVCache, Tensor]:
-        """Cache of the prompts (with guidance also of as many empty ones, after them) and the positions of their pictures."""
-        model = self.transformer
-        ids, real = prompt_batch(tokens + [[]] * (len(tokens) if guided else 0), model.vocabulary)
-        ids, real = ids.to(self.device), real.to(self.device)
-        steps = torch.arange(ids.shape[1], device=self.device).unsqueeze(1).repeat(1, 3)
-        start = real.sum(1)[:, None, None]
-        return model.prefill(ids, steps, real), media_positions(model.config.image_grid).to(self.device) + start
-
-    def _draw(
-        self,
-        decoder: str,
-        settings: SamplerSettings,
-        tokens: list[list[int]],
-        generators: list[torch.Generator],
-        known: Tensor,
-        fixed: Tensor,
-        callback: Progress | None,
-    ) -> Tensor:
-        """Codes int64 (B, N) of one batch."""
-        model, scale, steps = self.transformer, settings.guidance_scale, settings.num_inference_steps
-        prompt, positions = self._prompt(tokens, guided=scale != 1)
-        count = known.shape[1]
-
-        def draws(draw: Callable[..., Tensor], *shape: int) -> Tensor:
-            return torch.stack([draw(*shape, generator=g) for g in generators], dim=-2).to(self.device)
-
-        if decoder == "ar":
-            uniforms = torch.stack([torch.rand(count, generator=g) for g in generators]).to(self.device)
-            return autoregressive.generate(
-                model,
-                prompt,
-                positions,
-                uniforms,
-                guidance_scale=scale,
-                temperature=settings.temperature,
-                top_k=settings.top_k,
-                top_p=settings.top_p,
-                callback=callback and (lambda step: callback(step + 1, count)),
-            )
-        if decoder == "masked":
-            predict = image_predictor(model, prompt, positions, Role.MASKED, scale)
-            first, mask_id = model.vocabulary.range("image").start, model.vocabulary.special("mask")
-
-            def predict_ids(ids: Tensor, hidden: Tensor, time: float) -> Tensor:
-                return predict(model.embedding((ids + first).masked_fill(hidden, mask_id)), 0.0)
-
-            return masked.unmask(
-                predict_ids,
-                known,
-                fixed,
-                draws(torch.rand, steps, 2, count),
-                temperature=settings.temperature,
-                choice_temperature=settings.choice_temperature,
-                callback=callback and (lambda step: callback(step + 1, steps)),
-            )
-        predict = image_predictor(model, prompt, positions, Role.DIFFUSION, scale)
-        noise = torch.stack([torch.randn(count, model.latent_mean.numel(), generator=g) for g in generators]).to(
-            self.device
-        )
-        codebook = model.standardized_codebook()
-        times = falling_times(steps)
-
-        def keep(step: int, x: Tensor) -> Tensor:
-            if callback:
-                callback(step + 1, steps)
-            t = float(times[step + 1])
-            return torch.where(fixed.unsqueeze(-1), torch.lerp(codebook[known], noise, t), x)
-
-        velocity = diffusion.velocity_field(lambda x, t: predict(model.latent_in(x), float(t[0])), codebook)
-        return model.snap(diffusion.euler(velocity, noise, times, keep))

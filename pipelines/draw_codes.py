@@ -1,0 +1,117 @@
+"""Prompts as tokens in, the codes of pictures out: each decoder's loop with the shared transformer and its chance.
+
+B pictures, N codes each, D latent dimensions. All chance is drawn on the CPU, from one generator per picture, so a
+picture depends on its own seed and not on its batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..models import autoregressive, diffusion, masked
+from ..models.attention import KVCache
+from ..models.guidance import image_predictor
+from ..models.schedules import falling_times
+from ..models.transformer import Role, SharedTransformer
+from ..tokenizers.sequence import media_positions, prompt_batch, text_positions
+from .sampler_settings import SamplerSettings
+
+Progress = Callable[[int, int], None]  # steps done, and in all
+
+
+@dataclass(frozen=True)
+class CodeBatch:
+    """What is drawn at once. Where `fixed` is true, `known` is what the picture holds."""
+
+    tokens: list[list[int]]  # of each picture's prompt, B of them
+    generators: list[torch.Generator]
+    known: Tensor  # int64 (B, N)
+    fixed: Tensor  # bool (B, N)
+
+
+def prefilled(model: SharedTransformer, tokens: list[list[int]], guidance_scale: float) -> tuple[KVCache, Tensor]:
+    """Keys and values of the prompts (with guidance, of as many empty ones after them); positions of the pictures."""
+    device = model.embedding.weight.device
+    ids, real = prompt_batch(tokens + [[]] * (0 if guidance_scale == 1 else len(tokens)), model.vocabulary)
+    ids, real = ids.to(device), real.to(device)
+    start = real.sum(1)[:, None, None]
+    cache = model.prefill(ids, text_positions(ids.shape[1]).to(device), real)
+    return cache, media_positions(model.config.image_grid).to(device) + start
+
+
+def draw_ar(model: SharedTransformer, batch: CodeBatch, settings: SamplerSettings, callback: Progress | None) -> Tensor:
+    """Codes int64 (B, N), one after the other."""
+    prompt, positions = prefilled(model, batch.tokens, settings.guidance_scale)
+    count = model.config.num_positions
+    return autoregressive.generate(
+        model,
+        prompt,
+        positions,
+        torch.stack([torch.rand(count, generator=g) for g in batch.generators]).to(positions.device),
+        guidance_scale=settings.guidance_scale,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        callback=callback and (lambda step: callback(step + 1, count)),
+    )
+
+
+def draw_masked(
+    model: SharedTransformer, batch: CodeBatch, settings: SamplerSettings, callback: Progress | None
+) -> Tensor:
+    """Codes int64 (B, N), the surest first."""
+    prompt, positions = prefilled(model, batch.tokens, settings.guidance_scale)
+    predict = image_predictor(model, prompt, positions, Role.MASKED, settings.guidance_scale)
+    first, mask_id = model.vocabulary.range("image").start, model.vocabulary.special("mask")
+
+    def predict_ids(ids: Tensor, hidden: Tensor, time: float) -> Tensor:
+        return predict(model.embedding((ids + first).masked_fill(hidden, mask_id)), 0.0)
+
+    steps, count = settings.num_inference_steps, model.config.num_positions
+    uniforms = torch.stack([torch.rand(steps, 2, count, generator=g) for g in batch.generators], dim=2)
+    return masked.unmask(
+        predict_ids,
+        batch.known,
+        batch.fixed,
+        uniforms.to(positions.device),
+        temperature=settings.temperature,
+        choice_temperature=settings.choice_temperature,
+        callback=callback and (lambda step: callback(step + 1, steps)),
+    )
+
+
+def draw_diffusion(
+    model: SharedTransformer, batch: CodeBatch, settings: SamplerSettings, callback: Progress | None
+) -> Tensor:
+    """Codes int64 (B, N), all at once out of noise."""
+    noise, codebook = noise_of(model, batch.generators), model.standardized_codebook()
+    steps, times = settings.num_inference_steps, falling_times(settings.num_inference_steps)
+
+    def keep(step: int, x: Tensor) -> Tensor:
+        if callback:
+            callback(step + 1, steps)
+        t = float(times[step + 1])
+        return torch.where(batch.fixed.unsqueeze(-1), torch.lerp(codebook[batch.known], noise, t), x)
+
+    velocity = velocity_of(model, batch.tokens, settings.guidance_scale)
+    return model.snap(diffusion.euler(velocity, noise, times, keep))
+
+
+def noise_of(model: SharedTransformer, generators: Sequence[torch.Generator]) -> Tensor:
+    """What `diffusion` starts from, one picture per generator: (B, N, D)."""
+    shape = model.config.num_positions, len(model.config.image_levels)
+    return torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(model.embedding.weight.device)
+
+
+def velocity_of(model: SharedTransformer, tokens: list[list[int]], guidance_scale: float) -> diffusion.Velocity:
+    """The field that `diffusion` follows from noise (time 1) to standardized latents (time 0), given the prompts."""
+    prompt, positions = prefilled(model, tokens, guidance_scale)
+    predict = image_predictor(model, prompt, positions, Role.DIFFUSION, guidance_scale)
+    return diffusion.velocity_field(
+        lambda x, t: predict(model.latent_in(x), float(t[0])), model.standardized_codebook()
+    )
+
+
+DRAW = {"ar": draw_ar, "masked": draw_masked, "diffusion": draw_diffusion}

@@ -1,0 +1,55 @@
+"""How each decoder samples: the settings there are, and those that are taken when nothing is said."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+MAX_STEPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSettings:
+    """How a decoder samples. Settings that a decoder does not know are ignored by it."""
+
+    guidance_scale: float = 3.0  # 1 is no guidance, and half the work
+    num_inference_steps: int = 16  # of `masked` and `diffusion`; `ar` takes one step per code
+    temperature: float = 1.0  # of `ar` and `masked`; 0 takes the likeliest code
+    top_k: int = 0  # of `ar`; 0 keeps all
+    top_p: float = 1.0  # of `ar`
+    choice_temperature: float = 2.0  # of `masked`
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_inference_steps <= MAX_STEPS:
+            raise ValueError(f"num_inference_steps must be 1 to {MAX_STEPS}, got {self.num_inference_steps}")
+        if not 0 <= self.guidance_scale <= 100:
+            raise ValueError(f"guidance_scale must be 0 to 100, got {self.guidance_scale}")
+        for name in ("temperature", "choice_temperature"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a number of at least 0, got {value}")
+        if self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(f"top_k must be at least 0 and top_p in (0, 1], got {self.top_k} and {self.top_p}")
+
+
+DEFAULTS = {
+    "ar": SamplerSettings(guidance_scale=3.0, temperature=0.8),
+    "masked": SamplerSettings(guidance_scale=3.0, num_inference_steps=24),
+    "diffusion": SamplerSettings(guidance_scale=3.0, num_inference_steps=24),
+}
+DECODERS = tuple(DEFAULTS)
+USED_BY = {
+    "ar": ("guidance_scale", "temperature", "top_k", "top_p"),
+    "masked": ("guidance_scale", "num_inference_steps", "temperature", "choice_temperature"),
+    "diffusion": ("guidance_scale", "num_inference_steps"),
+}  # decoder -> the settings that change what it draws
+
+
+def settings_of(decoder: str, **settings: Any) -> SamplerSettings:
+    """The decoder's defaults with `settings` in their place; those that are None are left at the default.
+
+    Raises:
+        ValueError: there is no such decoder, or a setting is out of range.
+    """
+    if decoder not in DEFAULTS:
+        raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
+    return replace(DEFAULTS[decoder], **{name: value for name, value in settings.items() if value is not None})
