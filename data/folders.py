@@ -69,7 +69,7 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class Entry:
     key: str
-    image: Piece
+    image: Piece  # the picture; in data/clip_frames.py, the clip
     caption: Piece | str | None = None
     extra: Piece | dict[str, Any] | None = None
 
@@ -102,8 +102,7 @@ class Examples(Sequence[Example]):
         image = read_image(
             entry.image.read(MAX_BYTES), background=self.background, max_pixels=self.max_pixels, name=entry.image.name
         )
-        extra = entry.extra if isinstance(entry.extra, dict) else _read_json(entry.extra)
-        return Example(entry.key, self.caption(index), image, extra)
+        return Example(entry.key, self.caption(index), image, self.extra(index))
 
     def caption(self, index: int) -> str | None:
         """The caption alone: the text file, the line of metadata.jsonl, or `caption` or `text` of the JSON sidecar."""
@@ -116,6 +115,15 @@ class Examples(Sequence[Example]):
             return found if isinstance(found, str) else None
         return entry.caption
 
+    def extra(self, index: int) -> dict[str, Any]:
+        """The details alone: the JSON sidecar, or the rest of a line of metadata.jsonl."""
+        extra = self.entries[index].extra
+        return extra if isinstance(extra, dict) else _read_json(extra)
+
+
+class NothingFoundError(ValueError):
+    """A folder or tar holds no file of the kind that was looked for."""
+
 
 def open_examples(
     paths: str | os.PathLike | Sequence[str | os.PathLike],
@@ -126,29 +134,41 @@ def open_examples(
     """Open a folder of pictures, a folder of tars, a tar, or several of these, in sorted order.
 
     Raises:
-        ValueError: a path is missing or of another kind, there is no picture, or metadata.jsonl breaks its form.
+        ValueError: as `find_entries`.
+    """
+    return Examples(find_entries(paths, "pictures", SUFFIXES), background, max_pixels)
+
+
+def find_entries(
+    paths: str | os.PathLike | Sequence[str | os.PathLike], what: str, suffixes: Sequence[str]
+) -> list[Entry]:
+    """The entries of all files with one of `suffixes` in folders and tars; `what` is their name in messages.
+
+    Raises:
+        ValueError: a path is missing or of another kind, or metadata.jsonl breaks its form.
+        NothingFoundError: no file has such a suffix.
         MediaError: a tar is damaged or compressed.
     """
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     entries: list[Entry] = []
     for path in map(Path, several):
         if path.is_dir():
-            entries += _folder_entries(path)
+            entries += _folder_entries(path, suffixes)
         elif path.is_file() and path.suffix.lower() == ".tar":
-            entries += _tar_entries(path)
+            entries += _tar_entries(path, suffixes)
         else:
             raise ValueError(
-                f"{path}: expected a folder of pictures or a .tar of WebDataset, found neither; check the path"
+                f"{path}: expected a folder of {what} or a .tar of WebDataset, found neither; check the path"
             )
     if not entries:
         shown = ", ".join(map(str, several))
-        raise ValueError(
-            f"{shown}: no pictures found ({' '.join(SUFFIXES)}); point at a folder or .tar that holds some"
+        raise NothingFoundError(
+            f"{shown}: no {what} found ({' '.join(suffixes)}); point at a folder or .tar that holds some"
         )
-    return Examples(entries, background, max_pixels)
+    return entries
 
 
-def _folder_entries(root: Path) -> list[Entry]:
+def _folder_entries(root: Path, suffixes: Sequence[str]) -> list[Entry]:
     entries: dict[str, Entry] = {}
     listed: dict[str, Entry] = {}
     tars: list[Path] = []
@@ -161,18 +181,19 @@ def _folder_entries(root: Path) -> list[Entry]:
                 continue
             if path.suffix.lower() == ".tar":
                 tars.append(path)
-            elif path.suffix.lower() in SUFFIXES:
+            elif path.suffix.lower() in suffixes:
                 beside = {
                     kind: Piece(path.with_suffix(kind)) for kind in (".txt", ".json") if path.stem + kind in names
                 }
                 key = path.relative_to(root).as_posix()
                 entries[key] = Entry(key, Piece(path), beside.get(".txt"), beside.get(".json"))
         if "metadata.jsonl" in names:
-            listed |= {entry.key: entry for entry in _metadata_entries(here / "metadata.jsonl", root)}
+            rows = _metadata_entries(here / "metadata.jsonl", root)
+            listed |= {entry.key: entry for entry in rows if entry.image.path.suffix.lower() in suffixes}
     entries |= listed  # what metadata.jsonl says of a picture goes before what lies beside it
     found = [entries[key] for key in sorted(entries)]
     for path in sorted(tars, key=lambda path: path.relative_to(root).as_posix()):
-        found += _tar_entries(path)
+        found += _tar_entries(path, suffixes)
     return found
 
 
@@ -200,13 +221,13 @@ def _metadata_entries(path: Path, root: Path) -> Iterator[Entry]:
             yield Entry(image.relative_to(root).as_posix(), Piece(image), text, row)
 
 
-def _tar_entries(path: Path) -> list[Entry]:
+def _tar_entries(path: Path, suffixes: Sequence[str]) -> list[Entry]:
     entries = []
     for key, group in groupby(_tar_members(path), key=lambda piece: _split_key(piece.member)[0]):
         pieces = {_split_key(piece.member)[1]: piece for piece in group}
-        pictures = [piece for kind, piece in pieces.items() if f".{kind.rsplit('.')[-1]}" in SUFFIXES]
-        if pictures:
-            image = min(pictures, key=lambda piece: piece.member.count("."))  # key.png before key.mask.png
+        media = [piece for kind, piece in pieces.items() if f".{kind.rsplit('.')[-1]}" in suffixes]
+        if media:
+            image = min(media, key=lambda piece: piece.member.count("."))  # key.png before key.mask.png
             entries.append(Entry(key, image, pieces.get("txt"), pieces.get("json")))
     return entries
 

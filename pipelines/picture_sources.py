@@ -1,7 +1,8 @@
 """Where training pictures come from: the built-in world, and folders or tars of files, in stated shares.
 
 A source maps (number, count) to pictures and captions and depends on nothing else, so a batch never depends on what was
-drawn before it. A spec is "scenes" or a path, with an optional share: "scenes:3" beside "emoji.tar:1" is three scenes to one emoji.
+drawn before it. A spec is "scenes" or a path, with an optional share: "scenes:3" beside "emoji.tar:1" is three scenes
+to one emoji. A path with clips and no pictures gives frames of its clips.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +16,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ..data.folders import Example, Examples, open_examples
+from ..data.clip_frames import ClipFrames
+from ..data.folders import Example, Examples, NothingFoundError, open_examples
 from ..data.loader import generator_of
 from ..data.media import MediaError, fit
 from ..data.scenes import KINDS, draw_example, scene_batch
@@ -61,7 +63,7 @@ class SceneSource:
 class FileSource:
     """Pictures of files, each drawn with equal chance, cut to a square by `crop`."""
 
-    def __init__(self, examples: Examples, size: int, seed: int, crop: Crop):
+    def __init__(self, examples: Examples | ClipFrames, size: int, seed: int, crop: Crop):
         self.examples, self.size, self.seed, self.crop = examples, size, seed, crop
         self._cache: dict[int, Example] = {}
         self._cached_bytes = 0
@@ -142,17 +144,32 @@ def parse_spec(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
+def open_files(path: Path) -> Examples | ClipFrames:
+    """The pictures of a folder or tar; where it holds clips and no pictures, frames of the clips.
+
+    Raises:
+        ValueError: it holds neither.
+    """
+    try:
+        return open_examples(path)
+    except NothingFoundError as nothing:
+        try:
+            return ClipFrames(path)
+        except NothingFoundError as error:
+            raise ValueError(f"{nothing}; nor clips: {error}") from None
+
+
 def open_source(specs: Sequence[str], size: int, seed: int, crop: Crop) -> MixedSource:
     """The mixed source of several specs; `crop` is `whole` or `random_crop`.
 
     Raises:
-        ValueError: a path holds no pictures, or a share is not positive.
+        ValueError: a path holds neither pictures nor clips, or a share is not positive.
     """
     names, shares = zip(*(parse_spec(text) for text in specs), strict=True)
     if min(shares) <= 0:
         raise ValueError(f"shares must be positive, got {dict(zip(names, shares, strict=True))}; leave the source out")
     sources: list[PictureSource] = [
-        SceneSource(size, seed) if name == "scenes" else FileSource(open_examples(Path(name)), size, seed, crop)
+        SceneSource(size, seed) if name == "scenes" else FileSource(open_files(Path(name)), size, seed, crop)
         for name in names
     ]
     return MixedSource(tuple(sources), shares)
