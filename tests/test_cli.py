@@ -74,7 +74,7 @@ def test_version_is_that_of_the_installed_package(capsys):
     [
         ([], "a COMMAND is needed"),
         (["tokenise", "x"], "did you mean tokenize?"),
-        (["zzzzzz"], "there are tokenize"),
+        (["zzzzzz"], "no command 'zzzzzz'; there are "),
         (["--colour", "tokenize"], "--colour"),
     ],
 )
