@@ -37,9 +37,9 @@ class ScalarQuantizer(nn.Module):
         return 2 * torch.sigmoid(1.6 * z) - 1
 
     def cells(self, u: Tensor) -> Tensor:
-        """Bounded u (..., D) -> int64 cell numbers (..., D), cell d in [0, L_d); what lies outside goes to the end cell."""
-        cells = ((u + 1) / 2 * self.levels).floor().long()
-        return cells.clamp(min=torch.zeros_like(self.levels), max=self.levels - 1)
+        """Bounded u (..., D) -> int64 cells (..., D), cell d in [0, L_d); what lies outside goes to the end cell."""
+        cells = ((u + 1) / 2 * self.levels).floor()
+        return cells.clamp(min=torch.zeros_like(self.levels), max=self.levels - 1).long()
 
     def midpoints(self, cells: Tensor) -> Tensor:
         """Int64 cells (..., D) -> float32 latents (..., D) in (-1, 1)."""
