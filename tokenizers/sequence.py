@@ -56,12 +56,17 @@ def media_positions(grid: tuple[int, ...], start: int = 0) -> Tensor:
 
 
 def prompt_batch(prompts: Sequence[Sequence[int]], vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Token lists -> int64 ids (B, P), BEGIN first, padded on the right, and bool (B, P), true where a token is real."""
+    """Token lists -> int64 ids (B, P), BEGIN first, padded on the right, and bool (B, P), true where a token is real.
+
+    Raises:
+        ValueError: a token is not one of the vocabulary's text; it would be read as a code or a special token.
+    """
     length = 1 + max((len(tokens) for tokens in prompts), default=0)
     ids = torch.zeros(len(prompts), length, dtype=torch.long)
     real = torch.zeros(len(prompts), length, dtype=torch.bool)
+    ids[:, 0] = vocabulary.special("begin")
     for row, tokens in enumerate(prompts):
-        ids[row, : 1 + len(tokens)] = torch.tensor([vocabulary.special("begin"), *tokens])
+        ids[row, 1 : 1 + len(tokens)] = vocabulary.to_shared(torch.tensor(tokens, dtype=torch.long), "text")
         real[row, : 1 + len(tokens)] = True
     return ids, real
 

@@ -77,7 +77,9 @@ class Vocabulary:
         """`to_shared` undone; refuses ids of another range."""
         span = self.range(modality, codebook)
         if ids.numel() and not span.start <= int(ids.min()) <= int(ids.max()) < span.stop:
-            raise ValueError(f"{modality} ids are {span.start} to {span.stop - 1}, got {int(ids.min())} to {int(ids.max())}")
+            raise ValueError(
+                f"{modality} ids are {span.start} to {span.stop - 1}, got {int(ids.min())} to {int(ids.max())}"
+            )
         return ids - span.start
 
     def save(self, path: Path) -> None:
@@ -85,5 +87,14 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        saved = json.loads(path.read_text())
-        return cls(saved["text_size"], {name: tuple(sizes) for name, sizes in saved["codebooks"].items()})
+        """`save` undone.
+
+        Raises:
+            ValueError: the file is not a vocabulary.
+        """
+        try:
+            saved = json.loads(path.read_text())
+            codebooks = {name: tuple(map(int, sizes)) for name, sizes in saved["codebooks"].items()}
+            return cls(int(saved["text_size"]), codebooks)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not a vocabulary ({error!r}); save it again") from error
