@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -50,22 +51,36 @@ def save_checkpoint(folder: Path, step: int, parts: Parts, state: dict[str, Any]
     _sync(temporary / "state.json")
     _sync(temporary)
     if final.exists():
-        shutil.rmtree(final)
+        _remove(final)
     os.replace(temporary, final)
     _sync(folder)
     for _, old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return final
 
 
+def _remove(checkpoint: Path) -> None:
+    """Delete a checkpoint, whose name goes first: a crash on the way must not leave half of one under it."""
+    condemned = checkpoint.with_suffix(".old.tmp")
+    os.replace(checkpoint, condemned)
+    shutil.rmtree(condemned)
+
+
 def load_checkpoint(folder: Path) -> tuple[int, Parts, dict[str, Any]] | None:
-    """The newest checkpoint of a run as (step, parts, state), or None if there is none."""
+    """The newest checkpoint of a run as (step, parts, state), or None if there is none.
+
+    Raises:
+        ValueError: its files are damaged or missing.
+    """
     found = checkpoints(folder)
     if not found:
         return None
     step, path = found[-1]
-    state = json.loads((path / "state.json").read_text())
-    return step, {name: load_file(path / f"{name}.safetensors") for name in state["parts"]}, state
+    try:
+        state = json.loads((path / "state.json").read_text())
+        return step, {name: load_file(path / f"{name}.safetensors") for name in state["parts"]}, state
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to go on from the checkpoint before it") from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -78,8 +93,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Undo `optimizer_tensors` on an optimizer built over the same parameters."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, name = key.split(".", 1)
+        parameter = parameters[int(number)]
+        if tensor.shape == parameter.shape:
+            # Fused kernels walk through memory: a moment must lie there as its parameter does (channels last, say).
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
         state.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
