@@ -1,0 +1,113 @@
+"""Stand-ins for the tests: the real classes at toy sizes, every weight alive, and a world of twelve pictures.
+
+Fresh networks start at zero in places, so that a law could hold for no reason: `awaken` moves every weight off that.
+Nothing here touches torch's global generator.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import permutations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from tokenloom.data.loader import generator_of
+from tokenloom.models.attention import KVCache
+from tokenloom.models.transformer import SharedTransformer, TransformerConfig
+from tokenloom.pipelines.text_to_image import TextToImagePipeline, words_of
+from tokenloom.pipelines.train_image_tokenizer import to_range
+from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from tokenloom.tokenizers.sequence import media_positions, prompt_batch, text_positions
+from tokenloom.tokenizers.text import TextTokenizer
+
+LEVELS = (4, 3)
+GRID = (2, 2)
+SIZE = 8  # pixels per side of a toy picture: GRID codes of 4 x 4 pixels
+COLORS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 220), "white": (250, 250, 250)}
+CAPTIONS = tuple(f"{above} over {below}" for above, below in permutations(COLORS, 2))
+
+
+def awaken(module: nn.Module, seed: int) -> None:
+    """Add noise to every parameter, of the size that its layer starts with."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 100
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * fan_in**-0.5)
+
+
+def toy_config(**changes) -> TransformerConfig:
+    sizes = {"text_vocab_size": 300, "image_levels": LEVELS, "image_grid": GRID}
+    return TransformerConfig(**(sizes | {"width": 32, "num_layers": 2, "num_heads": 2} | changes))
+
+
+def toy_transformer(seed: int = 0, *, alive: bool = True, **changes) -> SharedTransformer:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = SharedTransformer(toy_config(**changes))
+    if alive:
+        awaken(model, seed)
+    return model.eval()
+
+
+def toy_image_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> ImageTokenizer:
+    sizes = {"stride": 4, "levels": LEVELS, "widths": (8,), "encoder_blocks": (1,), "decoder_blocks": (1,)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = ImageTokenizer(ImageTokenizerConfig(**(sizes | changes)))
+    if alive:
+        awaken(tokenizer, seed)
+    return tokenizer.eval()
+
+
+@lru_cache
+def toy_text_tokenizer() -> TextTokenizer:
+    """Its merges make one token of each word of the captions."""
+    return TextTokenizer.train(CAPTIONS * 4, vocab_size=300)
+
+
+def toy_picture(caption: str) -> Tensor:
+    """Uint8 (3, SIZE, SIZE): the upper half in one color, the lower in another."""
+    above, _, below = caption.split()
+    rows = torch.tensor([COLORS[above], COLORS[below]], dtype=torch.uint8)
+    return rearrange(rows, "two C -> C two").repeat_interleave(SIZE // 2, dim=1).unsqueeze(2).repeat(1, 1, SIZE)
+
+
+class ToySource:
+    """A PictureSource: every batch is drawn from the twelve pictures by its number alone."""
+
+    def __init__(self, captions: Sequence[str] = CAPTIONS, seed: int = 0):
+        self.names, self.seed = tuple(captions), seed
+
+    def __call__(self, number: int, count: int) -> tuple[Tensor, list[str]]:
+        drawn = torch.randint(len(self.names), (count,), generator=generator_of(self.seed, number))
+        names = [self.names[index] for index in drawn.tolist()]
+        return torch.stack([toy_picture(name) for name in names]), names
+
+    def captions(self) -> Iterable[str]:
+        return self.names
+
+
+def toy_pictures() -> Tensor:
+    """The twelve pictures, float32 (12, 3, SIZE, SIZE) in [-1, 1]."""
+    return to_range(torch.stack([toy_picture(caption) for caption in CAPTIONS]))
+
+
+def toy_pipeline(seed: int = 0, **changes) -> TextToImagePipeline:
+    image_tokenizer = toy_image_tokenizer(seed, alive=False)
+    image_tokenizer.start_linear(toy_pictures())
+    lexicon = {word for caption in CAPTIONS for word in words_of(caption)}
+    return TextToImagePipeline(toy_transformer(seed, **changes), image_tokenizer, toy_text_tokenizer(), lexicon)
+
+
+def prompt_of(model: SharedTransformer, tokens: Sequence[Sequence[int]], padding: int = 0) -> tuple[KVCache, Tensor]:
+    """Cache of the prompts, and positions (B, 1 + N, 3) of BEGIN and the codes of the picture after each.
+
+    `padding` columns are added on the right, of arbitrary ids.
+    """
+    ids, real = prompt_batch(tokens, model.vocabulary)
+    ids = torch.cat([ids, ids.new_full((len(ids), padding), 7)], dim=1)
+    real = torch.cat([real, real.new_zeros(len(real), padding)], dim=1)
+    cache = model.prefill(ids, text_positions(ids.shape[1]), real)
+    return cache, media_positions(model.config.image_grid) + real.sum(1)[:, None, None]

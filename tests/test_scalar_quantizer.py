@@ -1,0 +1,100 @@
+"""Laws of tokenizers/scalar_quantizer.py: an id and its latent are one thing, and the cells are equal and in use."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tokenloom.tokenizers.scalar_quantizer import MAX_CODES, ScalarQuantizer
+
+SOME_LEVELS = [(2,), (3,), (8, 8), (5, 5, 5), (2, 3, 4, 5), (7, 2, 6), (1000,)]
+each_levels = pytest.mark.parametrize("levels", SOME_LEVELS, ids=str)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(2, 12), min_size=1, max_size=4))
+def test_every_id_comes_back_from_its_latent_whatever_the_levels(levels):
+    quantizer = ScalarQuantizer(tuple(levels))
+    ids = torch.arange(quantizer.num_codes)
+    assert quantizer.num_codes == math.prod(levels)
+    assert torch.equal(quantizer.latents_to_ids(quantizer.ids_to_latents(ids)), ids)
+
+
+def test_ids_count_in_the_first_dimension_and_latents_are_midpoints():
+    """Levels 2 and 3, drawn by hand: midpoints of two halves, and of three thirds, of [-1, 1]."""
+    third = 2 / 3
+    expected = [[-0.5, -third], [0.5, -third], [-0.5, 0], [0.5, 0], [-0.5, third], [0.5, third]]
+    torch.testing.assert_close(ScalarQuantizer((2, 3)).codebook(), torch.tensor(expected))
+
+
+@each_levels
+def test_the_codebook_lists_every_latent_once_and_inside_the_bound(levels):
+    codebook = ScalarQuantizer(levels).codebook()
+    assert codebook.shape == (math.prod(levels), len(levels))
+    assert codebook.abs().max() < 1
+    assert len(codebook.unique(dim=0)) == len(codebook)
+
+
+@pytest.mark.parametrize("levels", [(2,), (3, 3), (4, 5, 2)], ids=str)
+def test_a_latent_goes_to_the_nearest_point_of_the_codebook(levels):
+    quantizer = ScalarQuantizer(levels)
+    latents = torch.rand(500, len(levels), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert torch.equal(quantizer.latents_to_ids(latents), torch.cdist(latents, quantizer.codebook()).argmin(1))
+
+
+@each_levels
+def test_what_lies_outside_goes_to_the_end_cells(levels):
+    quantizer = ScalarQuantizer(levels)
+    for far in (1.0, 1.5, 1e9, math.inf):
+        assert quantizer.latents_to_ids(torch.full((len(levels),), far)) == quantizer.num_codes - 1
+        assert quantizer.latents_to_ids(torch.full((len(levels),), -far)) == 0
+
+
+@each_levels
+def test_quantizing_gives_points_of_the_codebook_and_lets_the_gradient_of_the_bound_pass(levels):
+    quantizer = ScalarQuantizer(levels)
+    z = torch.randn(9, len(levels), generator=torch.Generator().manual_seed(1), requires_grad=True)
+    z_q = quantizer(z)
+    ids = quantizer.latents_to_ids(quantizer.bound(z))
+    torch.testing.assert_close(z_q, quantizer.codebook()[ids])
+    weight = torch.randn(z.shape, generator=torch.Generator().manual_seed(2))
+    (through_quantizer,) = torch.autograd.grad((z_q * weight).sum(), z)
+    (through_bound,) = torch.autograd.grad((quantizer.bound(z) * weight).sum(), z)
+    torch.testing.assert_close(through_quantizer, through_bound)
+    assert through_bound.abs().min() > 0
+
+
+@pytest.mark.parametrize(("levels", "tolerance"), [(2, 0.02), (3, 0.03), (5, 0.05), (8, 0.12)])
+def test_unit_normal_input_uses_every_level_about_equally(levels, tolerance):
+    """Shares of a fine grid of the normal's quantiles, so there is no chance in it."""
+    quantiles = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    z = (2**0.5 * torch.erfinv(2 * quantiles - 1)).unsqueeze(1)
+    quantizer = ScalarQuantizer((levels,))
+    shares = torch.bincount(quantizer.latents_to_ids(quantizer.bound(z)), minlength=levels) / len(z)
+    assert (shares * levels - 1).abs().max() < tolerance
+
+
+def test_ids_outside_the_codebook_are_refused():
+    quantizer = ScalarQuantizer((4, 4))
+    for wrong in (-1, 16):
+        with pytest.raises(ValueError, match=r"ids must lie in \[0, 16\), got"):
+            quantizer.ids_to_latents(torch.tensor([0, wrong]))
+    assert quantizer.ids_to_latents(torch.empty(0, 3, dtype=torch.long)).shape == (0, 3, 2)
+
+
+@pytest.mark.parametrize("levels", [(), (1,), (8, 1), (0,), (-3, -3)], ids=str)
+def test_a_dimension_of_one_level_is_refused(levels):
+    with pytest.raises(ValueError, match="at least 2 levels"):
+        ScalarQuantizer(levels)
+
+
+def test_a_codebook_that_would_not_fit_in_memory_is_refused_before_it_is_made():
+    with pytest.raises(ValueError, match=f"at most {MAX_CODES} codes"):
+        ScalarQuantizer((1 << 20, 1 << 20))
+
+
+def test_it_has_nothing_to_train_and_nothing_to_store():
+    quantizer = ScalarQuantizer((8, 8))
+    assert not list(quantizer.parameters()) and not quantizer.state_dict()

@@ -1,0 +1,221 @@
+"""Laws of models/transformer.py and attention.py: one pass or cached, padded or not, alone or in a batch: the same.
+
+The toy has every weight alive, so that nothing holds because a fresh block is the identity.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.doubles import LEVELS, awaken, prompt_of, toy_config, toy_transformer
+from tokenloom.models.attention import KVCache
+from tokenloom.models.masks import causal_mask, packed_mask
+from tokenloom.models.transformer import Role, SharedTransformer
+from tokenloom.tokenizers.sequence import Segment, media_positions, pack, text_positions
+
+PROMPTS = [[5, 6, 7, 8], [9], [10, 11]]
+CODES = torch.tensor([[[1, 2], [3, 4]], [[11, 0], [5, 5]], [[2, 7], [9, 10]]])  # (B, h, w)
+close = {"atol": 2e-5, "rtol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def model() -> SharedTransformer:
+    return toy_transformer()
+
+
+def slots(model: SharedTransformer, codes: Tensor) -> Tensor:
+    """BEGIN and the codes (B, h, w), embedded: (B, 1 + N, D)."""
+    ids = model.vocabulary.to_shared(codes.flatten(1), "image")
+    begin = torch.full((len(ids), 1), model.vocabulary.special("begin_image"))
+    return model.embedding(torch.cat([begin, ids], dim=1))
+
+
+@torch.no_grad()
+def picture_after(model: SharedTransformer, prompts, codes: Tensor, role=Role.AR, time=0.0, padding=0) -> Tensor:
+    """Hidden slots of pictures after their prompts, whose keys and values are cached: (B, 1 + N, D)."""
+    cache, positions = prompt_of(model, prompts, padding)
+    count = len(prompts)
+    causal = torch.full((count,), role == Role.AR)
+    return model(
+        slots(model, codes), positions, torch.full((count,), time), torch.full((count,), int(role)), cache, causal
+    )
+
+
+@torch.no_grad()
+def packed_pass(model: SharedTransformer, prompts, codes: Tensor, role=Role.AR, time=0.0) -> list[Tensor]:
+    """The same sequences in one pass without a cache: hidden tokens of each, padding cut off."""
+    causal = role == Role.AR
+    sequences = [
+        [Segment("text", torch.tensor(p)), Segment("image", c, causal=causal)]
+        for p, c in zip(prompts, codes, strict=True)
+    ]
+    packed = pack(sequences, model.vocabulary)
+    mask = packed_mask(packed.segments, packed.causal)
+    drawn = model.modulation(torch.tensor([time]), torch.tensor([int(role)]))
+    modulation = torch.where((packed.segments == 1)[..., None, None], drawn, model.given(1))  # (B, L, 6, D)
+    hidden, _ = model.trunk(model.embedding(packed.ids), packed.positions, modulation, mask)
+    return [row[keep] for row, keep in zip(hidden, packed.segments >= 0, strict=True)]
+
+
+@pytest.mark.parametrize(("role", "time"), [(Role.AR, 0.0), (Role.MASKED, 0.0), (Role.DIFFUSION, 0.7)])
+def test_a_cached_prompt_and_then_a_picture_equal_the_whole_sequence_in_one_pass(model, role, time):
+    cached = picture_after(model, PROMPTS, CODES, role, time)
+    whole = packed_pass(model, PROMPTS, CODES, role, time)
+    for row, prompt in enumerate(PROMPTS):
+        torch.testing.assert_close(whole[row][1 + len(prompt) :], cached[row], **close)
+
+
+def test_token_by_token_with_a_growing_cache_equals_one_pass(model):
+    cache, positions = prompt_of(model, PROMPTS)
+    modulation = model.modulation(torch.zeros(1), torch.tensor([Role.AR]))
+    x = slots(model, CODES)
+    steps = []
+    with torch.no_grad():
+        for step in range(x.shape[1]):
+            now = slice(step, step + 1)
+            mask = torch.cat([cache.mask, cache.mask.new_ones(len(x), 1)], dim=1)[:, None, None]
+            hidden, new = model.trunk(x[:, now], positions[:, now], modulation, mask, cache)
+            cache = cache.extend(new)
+            steps.append(hidden)
+    torch.testing.assert_close(torch.cat(steps, dim=1), picture_after(model, PROMPTS, CODES), **close)
+
+
+def test_a_later_code_cannot_change_an_earlier_logit_of_ar(model):
+    before = model.logits(picture_after(model, PROMPTS, CODES))
+    for place in range(4):
+        changed = CODES.clone()
+        changed.flatten(1)[:, place] = (changed.flatten(1)[:, place] + 1) % 12
+        after = model.logits(picture_after(model, PROMPTS, changed))
+        assert torch.equal(after[:, : place + 1], before[:, : place + 1])
+        assert (after[:, place + 1 :] - before[:, place + 1 :]).abs().amax(dim=(1, 2)).min() > 1e-4
+
+
+def test_a_bidirectional_picture_sees_its_later_codes(model):
+    changed = CODES.clone()
+    changed[:, 1, 1] = 6
+    before, after = (picture_after(model, PROMPTS, codes, Role.MASKED) for codes in (CODES, changed))
+    assert (after[:, 0] - before[:, 0]).abs().max() > 1e-3
+
+
+def test_the_prompt_never_depends_on_the_picture(model):
+    """In one pass: the prompt's tokens are the same whatever picture follows, whoever draws it, at whatever time."""
+    lengths = [1 + len(prompt) for prompt in PROMPTS]
+    before = packed_pass(model, PROMPTS, CODES, Role.DIFFUSION, 0.9)
+    after = packed_pass(model, PROMPTS, (CODES + 3) % 12, Role.MASKED, 0.0)
+    for length, a, b in zip(lengths, before, after, strict=True):
+        torch.testing.assert_close(a[:length], b[:length], **close)
+
+
+def test_padded_prompts_give_the_same_as_unpadded(model):
+    plain, padded = (picture_after(model, PROMPTS, CODES, padding=padding) for padding in (0, 5))
+    torch.testing.assert_close(padded, plain, **close)
+
+
+def test_a_sequence_does_not_depend_on_its_batch(model):
+    batch = picture_after(model, PROMPTS, CODES, Role.MASKED)
+    for row, prompt in enumerate(PROMPTS):
+        alone = picture_after(model, [prompt], CODES[row : row + 1], Role.MASKED)
+        torch.testing.assert_close(alone[0], batch[row], **close)
+
+
+def test_the_prompt_the_time_and_the_decoder_reach_the_logits(model):
+    base = picture_after(model, PROMPTS, CODES, Role.DIFFUSION, 0.5)
+    for other in (
+        picture_after(model, [[5, 6, 7, 12], [13], [14, 11]], CODES, Role.DIFFUSION, 0.5),
+        picture_after(model, PROMPTS, CODES, Role.DIFFUSION, 0.6),
+        picture_after(model, PROMPTS, CODES, Role.MASKED, 0.5),
+    ):
+        assert (other - base).abs().amax(dim=(1, 2)).min() > 1e-3
+
+
+def test_the_order_of_words_counts(model):
+    there, back = (picture_after(model, [prompt], CODES[:1]) for prompt in ([5, 6, 7], [7, 6, 5]))
+    assert (there - back).abs().max() > 1e-3
+
+
+def test_a_fresh_block_is_the_identity():
+    model = toy_transformer(alive=False)
+    x = torch.randn(2, 4, model.config.width, generator=torch.Generator().manual_seed(0))
+    hidden, _ = model.trunk(x, text_positions(4), model.given(1), None)
+    torch.testing.assert_close(hidden, model.norm(x))
+
+
+def test_neighbouring_codes_start_alike():
+    model = toy_transformer(alive=False, image_levels=(8, 8), width=128)
+    near = (model.quantizer.codebook()[:, None] - model.quantizer.codebook()).norm(dim=-1) < 0.26
+    near.fill_diagonal_(False)
+    embedded = model.embedding.weight[model.vocabulary.range("image").start :]
+    for table in (embedded, model.head.weight):
+        alike = torch.nn.functional.cosine_similarity(table[:, None], table[None], dim=-1).detach()
+        assert alike[near].mean() > alike.mean() + 0.2
+
+
+def test_the_codebook_of_diffusion_snaps_back_to_its_ids():
+    model = toy_transformer()
+    model.latent_mean.copy_(torch.tensor([0.3, -0.2]))
+    model.latent_std.copy_(torch.tensor([0.5, 1.7]))
+    ids = torch.arange(model.config.num_codes).unsqueeze(0)
+    assert torch.equal(model.snap(model.standardized_codebook()[ids]), ids)
+    near = model.standardized_codebook() + 0.9 / max(LEVELS) / 1.7  # less than half a cell
+    assert torch.equal(model.snap(near.unsqueeze(0)), ids)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_saved_model_comes_back_with_the_same_logits(tmp_path, dtype):
+    model = toy_transformer(storage_dtype=dtype, text_vocab_size=20)
+    model.latent_mean.fill_(0.25)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.to(getattr(torch, dtype)))
+    model.save_pretrained(tmp_path)
+    back = SharedTransformer.from_pretrained(tmp_path)
+    assert back.config == model.config and not back.training
+    assert {p.dtype for p in back.parameters()} == {torch.float32}
+    assert torch.equal(back.latent_mean, model.latent_mean)
+    prompts = [[1, 2], [3], []]
+    assert torch.equal(picture_after(back, prompts, CODES), picture_after(model, prompts, CODES))
+
+
+def test_a_cache_repeats_selects_and_extends_by_sequence():
+    cache, _ = prompt_of(toy_transformer(), PROMPTS)
+    doubled = cache.repeat(2)
+    again = doubled.select(torch.tensor([3, 4, 5]))
+    longer = cache.extend(again)
+    for a, b, c, d in zip(cache.keys, doubled.keys, again.keys, longer.keys, strict=True):
+        assert torch.equal(b, torch.cat([a, a])) and torch.equal(c, a) and torch.equal(d, torch.cat([a, a], dim=2))
+    for a, b, c in zip(cache.values, again.values, longer.values, strict=True):
+        assert torch.equal(b, a) and torch.equal(c, torch.cat([a, a], dim=2))
+    assert torch.equal(longer.mask, torch.cat([cache.mask, cache.mask], dim=1))
+    assert isinstance(longer, KVCache) and longer.mask.shape == (3, 10)
+
+
+def test_prefill_marks_which_tokens_are_real_and_equals_a_causal_pass():
+    model = toy_transformer()
+    cache, positions = prompt_of(model, PROMPTS)
+    assert cache.mask.sum(1).tolist() == [5, 2, 3]
+    ids = torch.tensor([[model.vocabulary.special("begin"), *PROMPTS[0]]])
+    _, direct = model.trunk(model.embedding(ids), text_positions(5), model.given(1), causal_mask(5))
+    torch.testing.assert_close(cache.keys[1][:1], direct.keys[1], **close)
+    assert torch.equal(positions[0], media_positions((2, 2), start=5))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 30, "num_heads": 4}, "width must be heads x an even number, got 30 and 4 heads"),
+        ({"width": 30, "num_heads": 2}, "width must be heads x an even number, got 30 and 2 heads"),
+        ({"storage_dtype": "int8"}, "storage_dtype must be float32 or float16, got 'int8'"),
+        ({"text_vocab_size": 0}, "every range must hold an id"),
+        ({"image_levels": (1, 4)}, "at least 2 levels"),
+    ],
+)
+def test_sizes_that_cannot_be_built_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        SharedTransformer(toy_config(**changes))
+
+
+def test_awake_means_that_no_tensor_is_at_its_start():
+    """The double's own law: without it, laws above could hold for no reason."""
+    fresh, awake = toy_transformer(alive=False), toy_transformer(alive=False)
+    awaken(awake, 1)
+    assert not [n for (n, a), b in zip(fresh.named_parameters(), awake.parameters(), strict=True) if torch.equal(a, b)]
