@@ -59,7 +59,7 @@ def euler(
 def heun(
     velocity: Velocity, x: Tensor, times: Tensor, callback: Callable[[int, Tensor], Tensor | None] | None = None
 ) -> Tensor:
-    """As `euler`, with the trapezoidal rule: two evaluations a step, one in the last, which ends at t = 0 (EDM, alg. 1)."""
+    """As `euler`, by the trapezoidal rule: two evaluations a step, but one in the last, to t = 0 (EDM, alg. 1)."""
     for step, (t, t_next) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
         slope = velocity(x, x.new_full((len(x),), t))
         guess = x + (t_next - t) * slope

@@ -16,7 +16,7 @@ Predict = Callable[[Tensor, float], Tensor]  # slots (B, N, D) and time -> logit
 
 
 def guide(logits: Tensor, scale: float) -> Tensor:
-    """Logits of a pair (2 B, ...), conditional half first -> guided logits (B, ...). With scale 1 logits pass unchanged."""
+    """Logits of a pair (2 B, ...), conditional half first -> guided logits (B, ...). With scale 1, logits unchanged."""
     if scale == 1:
         return logits
     conditional, unconditional = logits.chunk(2)
@@ -28,8 +28,8 @@ def image_predictor(
 ) -> Predict:
     """What `masked` and `diffusion` call at each step: embedded slots (B, N, D) at time t -> guided logits (B, N, V).
 
-    `prompt` and `positions` (rows, 1 + N, 3) hold B rows, or with guidance 2 B, the conditional ones first. BEGIN is put
-    before the slots here.
+    `prompt` and `positions` (rows, 1 + N, 3) hold B rows, or with guidance 2 B, the conditional ones first. BEGIN is
+    put before the slots here.
     """
     rows = prompt.mask.shape[0]
     device = positions.device

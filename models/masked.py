@@ -28,8 +28,9 @@ def unmask(
 ) -> Tensor:
     """Fill the positions of `ids` (B, N) that are not `given` (B, N); returns local ids int64 (B, N).
 
-    `uniforms` (steps, 2, B, N) in [0, 1): for each step one number that draws the code of a position, and one that blurs
-    how sure it counts, by Gumbel noise times `choice_temperature` x time, so that early steps spread over the picture.
+    `uniforms` (steps, 2, B, N) in [0, 1): for each step one number that draws the code of a position, and one that
+    blurs how sure it counts, by Gumbel noise times `choice_temperature` x time, so that early steps spread over the
+    picture.
     """
     ids, hidden = ids.clone(), ~given
     total = hidden.sum(1, keepdim=True)  # (B, 1)

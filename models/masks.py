@@ -35,9 +35,9 @@ def segment_mask(past: Tensor, causal: Tensor, length: int) -> Tensor:
 def packed_mask(segments: Tensor, causal: Tensor) -> Tensor:
     """Mask of whole sequences in one pass: (B, 1, L, L).
 
-    `segments` (B, L) int64 counts segments from 0, -1 where padded; `causal` (B, L) is true for the tokens whose segment
-    is causal. A token sees all earlier segments, and of its own segment all (bidirectional) or what came before (causal).
-    Padding sees itself alone, so that no row is empty.
+    `segments` (B, L) int64 counts segments from 0, -1 where padded; `causal` (B, L) is true for the tokens whose
+    segment is causal. A token sees all earlier segments, and of its own segment all (bidirectional) or what came before
+    (causal). Padding sees itself alone, so that no row is empty.
     """
     length = segments.shape[1]
     query, key = segments[:, :, None], segments[:, None, :]

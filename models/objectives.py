@@ -42,7 +42,7 @@ class DecoderLosses(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean cross-entropy in nats per code of each decoder; all noise comes from the CPU `generator`."""
-        model, (count, length) = self.model, batch.codes.shape
+        model, count = self.model, len(batch.codes)
         prompt = model.prefill(batch.prompts, _steps(batch.prompts), batch.real)
         rows = [getattr(self, f"_{name}")(batch.codes, generator) for name in self.decoders]
         repeats = len(rows)

@@ -2,7 +2,7 @@
 
 Muon (Jordan et al. 2024) takes the momentum of a weight matrix and makes it nearly orthogonal by a few Newton-Schulz
 steps. torch.optim.Muon does these in bfloat16, which is slow on CPUs without matrix units for it; here they run in
-float32 and for all matrices of one shape at once. Updates are scaled to the size of AdamW's (arXiv:2502.16982, sec. 2.2).
+float32 and for all matrices of one shape at once. Updates are scaled to the size of AdamW's (arXiv:2502.16982, 2.2).
 """
 
 import math

@@ -34,14 +34,14 @@ def trapezoid(steps: int, *, warmup: int, decay: float) -> RateSchedule:
 
 
 def falling_times(num_steps: int) -> Tensor:
-    """Times of a sampler with `num_steps` steps: float64 (num_steps + 1,), from 1 (noise) to 0 (data), evenly spaced."""
+    """Times of a sampler of `num_steps` steps: float64 (num_steps + 1,), from 1 (noise) to 0 (data), evenly spaced."""
     if num_steps < 1:
         raise ValueError(f"a sampler needs at least 1 step, got {num_steps}")
     return torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
 
 
 def cosine_masked_share(t: float) -> float:
-    """Share of the positions still masked at time t: sin(pi t / 2), 1 at t = 1 and 0 at t = 0 (MaskGIT, arXiv:2202.04200)."""
+    """Share still masked at time t: sin(pi t / 2) (MaskGIT, arXiv:2202.04200); 1 at t = 1, 0 at 0."""
     return math.sin(math.pi * t / 2)
 
 

@@ -2,11 +2,11 @@
 
 B sequences, L tokens, D width, V codes of a modality, P tokens before. Pre-RMSNorm, SwiGLU (arXiv:2002.05202), rotary
 positions in three axes, QK-norm, and one small modulation shared by all layers with a bias per layer (adaLN-single,
-PixArt-alpha, arXiv:2310.00426), which tells a token how noisy its segment is and which decoder runs. What is given, such
-as the prompt, always has the same modulation, so its keys and values serve every step of every decoder.
+PixArt-alpha, arXiv:2310.00426), which tells a token how noisy its segment is and which decoder runs. What is given,
+such as the prompt, always has the same modulation, so its keys and values serve every step of every decoder.
 
-Ids enter through one embedding table over the whole vocabulary, latents through one linear map. Out come logits over the
-codes of a modality, for every decoder: what `diffusion` does with them is in diffusion.py.
+Ids enter through one embedding table over the whole vocabulary, latents through one linear map. Out come logits over
+the codes of a modality, for every decoder: what `diffusion` does with them is in diffusion.py.
 """
 
 import math
@@ -210,7 +210,7 @@ class SharedTransformer(nn.Module, Pretrained):
         return self.head(hidden)
 
     def standardized_codebook(self) -> Tensor:
-        """Every code's latent with mean 0 and deviation 1 over the training data, what `diffusion` works on: (V, D_latent)."""
+        """Every code's latent, with mean 0 and deviation 1 over the training data; `diffusion` lives there: (V, D)."""
         return (self.quantizer.codebook() - self.latent_mean) / self.latent_std
 
     def snap(self, x: Tensor) -> Tensor:

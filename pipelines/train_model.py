@@ -1,8 +1,8 @@
 """Train the shared transformer on captioned pictures under any mix of the three decoders.
 
 Every picture of a batch is learned by every decoder, so data, order and count are the same for all. Batch and noise are
-functions of the step alone. Pictures are drawn or read, encoded by the frozen tokenizer, and paired with their captions;
-a share of the captions is left out, for guidance.
+functions of the step alone. Pictures are drawn or read, encoded by the frozen tokenizer, and paired with their
+captions; a share of the captions is left out, for guidance.
 """
 
 from collections.abc import Callable, Sequence
@@ -100,7 +100,8 @@ def plan(model: SharedTransformer, recipe: TransformerRecipe, *, gigaflops: floa
         f"{counts['modulation'] / 1e6:.2f}); decoders {', '.join(recipe.decoders)}\n"
         f"{recipe.steps} steps of {recipe.batch_size}: {recipe.steps * recipe.batch_size} pictures, "
         f"{per_picture / 1e9:.1f} GFLOP each, {total / 1e15:.2f} PFLOP in all; about "
-        f"{(parameters * 16 + activations) / 1e9:.1f} GB; {total / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
+        f"{(parameters * 16 + activations) / 1e9:.1f} GB; "
+        f"{total / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
     )
 
 

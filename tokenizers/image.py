@@ -148,7 +148,7 @@ class ImageTokenizer(nn.Module, Pretrained):
         return -(-size[0] // self.config.stride), -(-size[1] // self.config.stride)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Training pass. Pictures (B, 3, H, W), sides divisible by the stride -> (pictures, quantized latents (B, D, h, w))."""
+        """Training pass. Pictures (B, 3, H, W), sides divisible by the stride -> pictures, latents z_q (B, D, h, w)."""
         z_e = self.encoder(images)
         z_q = rearrange(self.quantizer(rearrange(z_e, "B D h w -> B h w D")), "B h w D -> B D h w")
         return self.decoder(z_q), z_q
