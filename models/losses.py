@@ -5,20 +5,23 @@ flat, and a perceptual term that needs no network and no download: absolute erro
 differences at several scales, since eyes and shape detectors both look at edges.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def edge_loss(images: Tensor, targets: Tensor, *, num_scales: int = 3) -> Tensor:
-    """Mean absolute error of the gradients of (B, C, H, W) pictures, averaged over scales 1, 1/2, 1/4, ..."""
+    """Mean absolute error of the gradients of (B, C, H, W) pictures, averaged over scales 1, 1/2, 1/4, ...
+
+    Scales at which a side would be a single pixel are left out; sides are at least 2.
+    """
     error = images - targets
-    total = error.new_zeros(())
-    for scale in range(num_scales):
-        if min(error.shape[2:]) < 2:
-            break
-        error = F.avg_pool2d(error, 2) if scale else error
-        total = total + error.diff(dim=3).abs().mean() + error.diff(dim=2).abs().mean()
-    return total / num_scales
+    totals = []
+    while True:
+        totals.append(error.diff(dim=3).abs().mean() + error.diff(dim=2).abs().mean())
+        if len(totals) == num_scales or min(error.shape[2:]) < 4:
+            return torch.stack(totals).mean()
+        error = F.avg_pool2d(error, 2)
 
 
 def reconstruction_loss(images: Tensor, targets: Tensor, *, absolute: float, edges: float) -> Tensor:
