@@ -35,6 +35,9 @@ class Muon(torch.optim.Optimizer):
         self, params: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.01
     ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        for parameter in (p for group in self.param_groups for p in group["params"]):
+            if parameter.ndim != 2:
+                raise ValueError(f"Muon takes matrices, got a parameter of shape {tuple(parameter.shape)}; use AdamW")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -54,8 +57,9 @@ class Muon(torch.optim.Optimizer):
         """Nesterov momentum of the gradient."""
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None
-        buffer = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
-        buffer.lerp_(gradient, 1 - momentum)
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
         return gradient.lerp(buffer, momentum)
 
 
