@@ -7,7 +7,6 @@ digits are the cells, dimension 0 the least: id = sum_d i_d prod_{e<d} L_e.
 """
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -66,4 +65,4 @@ class ScalarQuantizer(nn.Module):
 
     def codebook(self) -> Tensor:
         """Every latent in the order of the ids: float32 (num_codes, D)."""
-        return self.ids_to_latents(torch.arange(self.num_codes, device=cast(Tensor, self.levels).device))
+        return self.ids_to_latents(torch.arange(self.num_codes, device=self.levels.device))
