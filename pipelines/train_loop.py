@@ -98,7 +98,7 @@ def train(
     if accelerator is not None:
         running, *optimizers = accelerator.prepare(module, *optimizers)
     processes, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
-    began, logged = time.monotonic(), {}
+    began, logged = time.monotonic(), dict[str, float]()
     for step in range(start, config.steps + 1):
         if evaluate and rank == 0 and (step % config.evaluate_every == 0 or step == config.steps) and step > start:
             curves.add(step, scores := evaluate(average, step))
@@ -115,7 +115,7 @@ def train(
         running.train()
         try:
             value, logged = loss(running, step * processes + rank)
-            accelerator.backward(value) if accelerator else value.backward()  # type: ignore[no-untyped-call]
+            accelerator.backward(value) if accelerator else value.backward()
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if "memory" not in str(error).lower():
                 raise

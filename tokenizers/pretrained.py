@@ -37,13 +37,13 @@ class Pretrained(PyTorchModelHubMixin):
     """Mixin for modules built from one frozen dataclass `config` that has a field `storage_dtype`."""
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
         """Load from a folder, a shipped name or a hub repository; see the mixin for the keywords.
 
         Raises:
             ValueError: the folder lacks a file, or the weights do not fit the config.
         """
-        return cast(Self, super().from_pretrained(find_pretrained(pretrained_model_name_or_path), **kwargs))
+        return super().from_pretrained(find_pretrained(pretrained_model_name_or_path), **kwargs)
 
     @classmethod
     def _from_pretrained(
@@ -79,7 +79,7 @@ class Pretrained(PyTorchModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         module = cast(nn.Module, self)
-        dtype = getattr(torch, module.config.storage_dtype)  # type: ignore[union-attr]
+        dtype = getattr(torch, cast(Any, self).config.storage_dtype)
         tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in module.state_dict().items()}
         save_file(tensors, save_directory / WEIGHTS)
 
