@@ -214,15 +214,20 @@ def check(request: Request, image: ArrayLike) -> bool:
 
 
 def score(requests: Sequence[Request], images: Sequence[ArrayLike]) -> dict[str, float]:
-    """Share of pictures that show what is asked: of each kind present, and "overall".
+    """Share of pictures that show what is asked: see `shares`."""
+    if len(requests) != len(images) or not len(requests):
+        raise ValueError(f"each request needs its picture, got {len(requests)} requests and {len(images)} pictures")
+    return shares(requests, [check(request, image) for request, image in zip(requests, images, strict=True)])
+
+
+def shares(requests: Sequence[Request], passed: Sequence[bool]) -> dict[str, float]:
+    """Verdicts -> share of true ones: of each kind present, and "overall".
 
     Overall is the plain mean of those of the six kinds that are present; the kind "full" never counts in it.
     """
-    if len(requests) != len(images) or not len(requests):
-        raise ValueError(f"each request needs its picture, got {len(requests)} requests and {len(images)} pictures")
-    passed: dict[str, list[bool]] = {}
-    for request, image in zip(requests, images, strict=True):
-        passed.setdefault(request.kind, []).append(check(request, image))
-    shares = {kind: sum(results) / len(results) for kind, results in passed.items()}
-    of_six = [shares[kind] for kind in KINDS if kind in shares]
-    return shares | {"overall": sum(of_six) / len(of_six)} if of_six else shares
+    verdicts: dict[str, list[bool]] = {}
+    for request, verdict in zip(requests, passed, strict=True):
+        verdicts.setdefault(request.kind, []).append(verdict)
+    of_kind = {kind: sum(results) / len(results) for kind, results in verdicts.items()}
+    of_six = [of_kind[kind] for kind in KINDS if kind in of_kind]
+    return of_kind | {"overall": sum(of_six) / len(of_six)} if of_six else of_kind

@@ -53,3 +53,9 @@ def settings_of(decoder: str, **settings: Any) -> SamplerSettings:
     if decoder not in DEFAULTS:
         raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
     return replace(DEFAULTS[decoder], **{name: value for name, value in settings.items() if value is not None})
+
+
+def model_evaluations(decoder: str, settings: SamplerSettings, num_codes: int) -> int:
+    """Runs of the model for one picture of `num_codes` codes, its prompt left out; a guided step counts two."""
+    steps = num_codes if decoder == "ar" else settings.num_inference_steps
+    return steps if settings.guidance_scale == 1 else 2 * steps

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 # command -> (module of this folder, one line of help), in the order of a first day's work
 COMMANDS: dict[str, tuple[str, str]] = {
     "text-to-image": ("text_to_image", "draw pictures from prompts, by any of the three decoders"),
+    "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes"),
     "tokenize": ("tokenize_files", "turn pictures and texts into token shards, or check the sums of shards"),
     "detokenize": ("detokenize", "turn token shards back into pictures and texts"),
+    "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts or of pictures on your own files"),
 }
 
 
@@ -69,6 +71,22 @@ def main_of(
             parser.error(str(error))
         print(f"{parser.prog}: {describe(error)}", file=sys.stderr)
         return 1
+
+
+def comma_separated(kind: type, choices: Sequence[str] | None = None) -> Callable[[str], tuple]:
+    """The `type` of an option that takes several values with commas between them."""
+
+    def values(words: str) -> tuple:
+        found = tuple(kind(word.strip()) for word in words.split(",") if word.strip())
+        if not found or len(set(found)) < len(found) or (choices and set(found) - set(choices)):
+            known = f" of {', '.join(choices)}" if choices else ""
+            raise argparse.ArgumentTypeError(
+                f"different values{known}, with commas between them, are needed: {words!r}"
+            )
+        return found
+
+    values.__name__ = kind.__name__  # what argparse names when a value is no `kind`
+    return values
 
 
 def open_device(name: str) -> "torch.device":
