@@ -5,6 +5,7 @@ drawn before it. A spec is "scenes" or a path, with an optional share: "scenes:3
 to one emoji. A path with clips and no pictures gives frames of its clips.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ from ..data.loader import generator_of
 from ..data.media import MediaError, fit
 from ..data.scenes import KINDS, draw_example, scene_batch
 
-MIXTURE: Mapping[str, float] = {**dict.fromkeys(KINDS, 1.0), "counting": 2.0, "full": 4.0}
+MIXTURE: Mapping[str, float] = {**dict.fromkeys(KINDS, 1.0), "counting": 1.5, "position": 1.5, "full": 3.0}
 MAX_REDRAWS = 100  # broken files in a row before a folder counts as unreadable
 CACHE_BYTES = 1 << 30
 CAPTIONS_OF_SCENES = 3000  # of each kind
 
+log = logging.getLogger(__name__)
 
 Pictures = tuple[Tensor, list[str]]  # uint8 (count, 3, size, size), and a caption each ("" if there is none)
 Crop = Callable[[Image.Image, int, torch.Generator], Tensor]
@@ -61,10 +63,14 @@ class SceneSource:
 
 
 class FileSource:
-    """Pictures of files, each drawn with equal chance, cut to a square by `crop`."""
+    """Pictures of files, each drawn with equal chance, cut to a square by `crop`.
+
+    A broken one is replaced by the next that is drawn; `bad` holds it, and the log a line on it.
+    """
 
     def __init__(self, examples: Examples | ClipFrames, size: int, seed: int, crop: Crop):
         self.examples, self.size, self.seed, self.crop = examples, size, seed, crop
+        self.bad: dict[int, str] = {}  # number of a broken example -> what is wrong with it
         self._cache: dict[int, Example] = {}
         self._cached_bytes = 0
 
@@ -83,19 +89,31 @@ class FileSource:
         captions: list[str] = []
         failed = 0
         while len(pictures) < count:
+            index = int(torch.randint(len(self.examples), (), generator=generator))
             try:
-                example = self._read(int(torch.randint(len(self.examples), (), generator=generator)))
+                example = self._read(index)
             except MediaError as error:
+                self._skip(index, error)
                 failed += 1
                 if failed > MAX_REDRAWS:
                     raise ValueError(f"{failed} pictures in a row cannot be read, the last: {error}") from error
                 continue
+            failed = 0
             pictures.append(self.crop(example.image, self.size, generator))
             captions.append(example.caption or "")
         return torch.stack(pictures), captions
 
     def captions(self) -> Iterable[str]:
-        return (self.examples.caption(index) or "" for index in range(len(self.examples)))
+        for index in range(len(self.examples)):
+            try:
+                yield self.examples.caption(index) or ""
+            except MediaError as error:
+                self._skip(index, error)
+
+    def _skip(self, index: int, error: MediaError) -> None:
+        if index not in self.bad:
+            self.bad[index] = str(error)
+            log.warning("skipped %s", error)
 
 
 def whole(image: Image.Image, size: int, generator: torch.Generator) -> Tensor:
@@ -154,9 +172,12 @@ def open_files(path: Path) -> Examples | ClipFrames:
         return open_examples(path)
     except NothingFoundError as nothing:
         try:
-            return ClipFrames(path)
+            frames = ClipFrames(path)
         except NothingFoundError as error:
             raise ValueError(f"{nothing}; nor clips: {error}") from None
+        for broken in frames.failed:
+            log.warning("skipped %s", broken)
+        return frames
 
 
 def open_source(specs: Sequence[str], size: int, seed: int, crop: Crop) -> MixedSource:

@@ -41,6 +41,10 @@ class ImageTokenizerRecipe:
     evaluate_every: int = 250
     checkpoint_every: int = 250
 
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
+
 
 def to_range(pictures: Tensor) -> Tensor:
     """Uint8 (B, 3, H, W) -> float32 in [-1, 1]."""
@@ -55,8 +59,9 @@ def check_input(pictures: Tensor) -> None:
     """
     if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
         raise ValueError(f"pictures must be uint8 (B, 3, H, W), got {pictures.dtype} {tuple(pictures.shape)}")
-    if pictures.min() == pictures.max():
-        raise ValueError(f"pictures must have contrast, but every pixel is {int(pictures.min())}; check the files")
+    low, high = pictures.amin(dim=(0, 2, 3)), pictures.amax(dim=(0, 2, 3))
+    if torch.equal(low, high):
+        raise ValueError(f"pictures must have contrast, but every pixel is {tuple(low.tolist())}; check the files")
 
 
 def entropy_cliff(num_pictures: int, num_codes: int) -> int:
@@ -122,7 +127,7 @@ def train_image_tokenizer(
         tokenizer.start_linear(to_range(start))
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     validation = to_range(source(VALIDATION_NUMBER, 256)[0])
-    say(plan(config, recipe, tokenizer))
+    say(plan(config, recipe, tokenizer, validation.shape[-1]))
 
     def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
         images = to_range(source(stream, recipe.batch_size)[0]).contiguous(memory_format=torch.channels_last)
@@ -153,15 +158,49 @@ def train_image_tokenizer(
     return cast(ImageTokenizer, average)
 
 
-def plan(config: ImageTokenizerConfig, recipe: ImageTokenizerRecipe, tokenizer: ImageTokenizer) -> str:
-    """What is about to happen, in two lines."""
+@torch.no_grad()
+def cost(tokenizer: ImageTokenizer, size: int) -> tuple[float, float]:
+    """FLOP of training on one picture of `size` x `size`, and bytes kept for its backward pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    kept = 0
+
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal kept
+        kept += output.numel() * output.element_size()
+
+    leaves = [part for part in tokenizer.modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d)]
+    hooks = [part.register_forward_hook(keep) for part in leaves]
+    with FlopCounterMode(display=False) as counter:
+        tokenizer(torch.zeros(1, 3, size, size, device=next(tokenizer.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    return (
+        3.0 * counter.get_total_flops(),
+        2.0 * kept,
+    )  # backward costs two forwards; each convolution has a silu before
+
+
+def plan(
+    config: ImageTokenizerConfig,
+    recipe: ImageTokenizerRecipe,
+    tokenizer: ImageTokenizer,
+    size: int,
+    *,
+    gigaflops: float = 150.0,
+) -> str:
+    """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second."""
     parameters = sum(p.numel() for p in tokenizer.parameters())
     pictures = recipe.steps * recipe.batch_size
+    flop, kept = cost(tokenizer, size)
+    memory = 20 * parameters + recipe.batch_size * kept  # weights, average, gradient, two moments
     return (
         f"image tokenizer: stride {config.stride}, {config.vocab_size} codes, {parameters / 1e6:.2f} M parameters, "
         f"{math.log2(config.vocab_size) / config.stride**2:.3f} bits per pixel\n"
-        f"{recipe.steps} steps of {recipe.batch_size}: {pictures} pictures; entropy cliff "
-        f"t* = {entropy_cliff(pictures, config.vocab_size)} codes"
+        f"{recipe.steps} steps of {recipe.batch_size}: {pictures} pictures of {size} x {size}, {flop / 1e9:.2f} GFLOP "
+        f"each, {flop * pictures / 1e15:.2f} PFLOP in all; about {memory / 1e9:.1f} GB; "
+        f"{flop * pictures / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s\n"
+        f"entropy cliff t* = {entropy_cliff(pictures, config.vocab_size)} codes of {(size // config.stride) ** 2}"
     )
 
 
