@@ -1,0 +1,174 @@
+"""`tokenloom train-tokenizer`: a plan first, then a tokenizer in the folder, judged as it lies there."""
+
+import json
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from tokenloom.pipelines.picture_sources import open_source, random_crop
+from tokenloom.pipelines.train_image_tokenizer import (
+    VALIDATION_NUMBER,
+    ImageTokenizerRecipe,
+    cost,
+    diagnose,
+    to_range,
+)
+from tokenloom.pipelines.train_text_tokenizer import BLOCK, TextTokenizerRecipe, texts_of, train_text_tokenizer
+from tokenloom.scripts import cli, train_tokenizer
+from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from tokenloom.tokenizers.text import TextTokenizer
+
+TOY = "--size 16 --stride 4 --levels 5,5,5 --widths 8 --encoder-blocks 1 --decoder-blocks 1 --batch-size 4".split()
+
+
+def train(*words: object) -> int:
+    return cli.main(["train-tokenizer", *map(str, words)])
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four captioned pictures of soft color ramps, one broken, one with a caption that is not text."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    ramp = torch.linspace(0, 255, 24)
+    for number in range(4):
+        x, y = torch.meshgrid(ramp.roll(6 * number), ramp, indexing="ij")
+        pixels = torch.stack([x, y, (x + y) / 2], dim=-1).to(torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"a ramp turned {number} times over and over")
+    (folder / "broken.png").write_bytes(b"not a picture")
+    (folder / "3.txt").write_bytes(b"\xff")
+    return folder
+
+
+def test_an_image_tokenizer_is_planned_trained_saved_and_judged_as_it_lies_there(photos, tmp_path, capsys, caplog):
+    out = tmp_path / "out"
+    assert train("image", "--data", photos, "--out", out, *TOY, "--steps", 3, "--storage", "float16") == 0
+    lines = capsys.readouterr().out.splitlines()
+    for word in ("M parameters", "GFLOP each", "GB", "hours", "t* ="):
+        assert word in " ".join(lines[:3])
+    tokenizer = ImageTokenizer.from_pretrained(out)
+    assert tokenizer.config.storage_dtype == "float16" and tokenizer.config.levels == (5, 5, 5)
+    source = open_source([str(photos)], 16, 0, random_crop)
+    scores, _, _ = diagnose(tokenizer, to_range(source(VALIDATION_NUMBER, 256)[0]))
+    assert lines[-1] == f"{out}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+    assert (out / "reconstructions.png").is_file() and (out / "levels.png").is_file()
+    told = [record.message for record in caplog.records if "broken.png" in record.message]
+    assert told and all(message.startswith("skipped ") for message in told)
+
+
+def test_a_run_goes_on_where_it_was_and_refuses_what_would_spoil_it(photos, tmp_path, capsys):
+    words = ["image", "--data", photos, "--out", tmp_path / "out", *TOY]
+    assert train(*words, "--steps", 2) == 0
+    assert train(*words, "--steps", 2) == 1
+    assert "add --resume" in capsys.readouterr().err
+    assert train(*words, "--steps", 2, "--resume") == 0
+    assert train(*words, "--steps", 2, "--resume", "--seed", 1) == 1
+    assert "must keep its settings" in capsys.readouterr().err
+
+
+def test_init_starts_from_the_weights_of_another(photos, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train("image", "--data", photos, "--out", first, *TOY, "--steps", 1) == 0
+    words = ["image", "--data", photos, "--out", second, "--size", 16, "--batch-size", 4, "--steps", 1]
+    rest = ["--init", first, "--learning-rate", "1e-9"]
+    assert train(*words, *rest, "--storage", "float16") == 0
+    found, started = ImageTokenizer.from_pretrained(second), ImageTokenizer.from_pretrained(first)
+    assert found.config.storage_dtype == "float16"
+    for name, tensor in started.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+    with pytest.raises(SystemExit):
+        train(*words, *rest, "--levels", "8,8")
+    assert "leave out what differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("steps", "code"), [(250, 0), (1, 1)])
+def test_one_picture_must_reach_35_dB(photos, steps, code, capsys):
+    words = "--size 16 --stride 4 --widths 24 --encoder-blocks 1 --decoder-blocks 1".split()
+    assert train("image", "--data", photos, *words, "--overfit-one", "--steps", steps) == code
+    shown = capsys.readouterr()
+    told = re.search(r"reached ([\d.]+) dB", shown.out) if code == 0 else re.search(r"got ([\d.]+)", shown.err)
+    assert told and (float(told[1]) >= 35) == (code == 0)
+
+
+def test_a_text_tokenizer_reads_captions_and_files(photos, tmp_path, capsys):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("Ramps, ramps and more ramps.\n" * 30)
+    out = tmp_path / "out"
+    words = ["text", "--data", photos, notes, "--out", out, "--vocab-size", 290, "--lowercase"]
+    assert train(*words, "--special-tokens", "<|end|>") == 0
+    tokenizer = TextTokenizer.from_pretrained(out)
+    assert tokenizer.special_tokens == {"<|end|>": tokenizer.vocab_size - 1}
+    assert tokenizer.decode(tokenizer.encode("RAMPS turned")) == "ramps turned"
+    assert len(tokenizer.encode("ramps")) < 3 and "bytes per token" in capsys.readouterr().out
+
+
+def test_long_texts_are_read_in_blocks_that_lose_nothing(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text("line of text\n\n  indented\n" * (BLOCK // 8))
+    blocks = list(texts_of([str(path)]))
+    assert "".join(blocks) == path.read_text() and len(blocks) > 1
+    assert max(map(len, blocks)) < BLOCK + 40
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["text", "--data", "scenes", "--out", "x", "--stride", "8"], "--stride is no option of text"),
+        (["image", "--data", "scenes", "--out", "x", "--vocab-size", "300"], "--vocab-size is no option of image"),
+        (["image", "--data", "scenes"], "--out DIR is needed"),
+        (["image", "--data", "scenes", "--out", "x", "--size", "20"], "a multiple of the stride 8"),
+        (["image", "--data", "scenes", "--out", "x", "--levels", "8,x"], "argument --levels"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(words, told, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train(*words)
+    assert stop.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_nothing_to_learn_from_is_one_line(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "red.png")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    assert train("image", "--data", tmp_path / "empty", "--out", tmp_path / "out") == 1
+    assert train("text", "--data", tmp_path / "latin.txt", "--out", tmp_path / "out") == 1
+    assert train("image", "--data", tmp_path, "--out", tmp_path / "out", *TOY, "--steps", 1) == 1
+    shown = capsys.readouterr().err.splitlines()
+    assert ["no pictures found" in shown[0], "must be UTF-8" in shown[1], "must have contrast" in shown[2]] == [
+        True
+    ] * 3
+    with pytest.raises(ValueError, match="needs texts, got none"):
+        train_text_tokenizer([], TextTokenizerRecipe(), tmp_path / "out")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_the_plan_counts_the_arithmetic_of_the_convolutions():
+    tokenizer = ImageTokenizer(ImageTokenizerConfig())
+    macs = 0
+    for name, weight in tokenizer.named_parameters():
+        if weight.ndim == 4:
+            fine = "scales.0" in name or ("stem" in name and "encoder" in name) or name == "decoder.head.weight"
+            macs += weight.numel() * (16**2 if fine else 8**2)
+    assert cost(tokenizer, 64)[0] == 3 * 2 * macs
+    assert cost(tokenizer, 128)[0] == 4 * cost(tokenizer, 64)[0]
+
+
+def test_help_tells_the_defaults_of_the_recipes():
+    shown = " ".join(train_tokenizer.build_parser().format_help().split())
+    recipe, config, text = ImageTokenizerRecipe(), ImageTokenizerConfig(), TextTokenizerRecipe()
+    for option, value in {
+        "--steps N": recipe.steps,
+        "--batch-size N": recipe.batch_size,
+        "--learning-rate RATE": recipe.learning_rate,
+        "--seed S": recipe.seed,
+        "--stride {4,8,16}": config.stride,
+        "--vocab-size N": text.vocab_size,
+        "--min-frequency N": text.min_frequency,
+    }.items():
+        assert re.search(rf"{re.escape(option)} [^-]*default: {value}\b", shown), option
+    for option in ("levels", "widths", "encoder_blocks", "decoder_blocks"):
+        values = json.dumps(getattr(config, option))[1:-1].replace(" ", "")
+        assert re.search(rf"--{option.replace('_', '-')} N,N,\.\.\. [^-]*; {values}", shown), option
