@@ -33,7 +33,17 @@ def find_pretrained(name: str | Path, part: str = "") -> str:
     return str(name)
 
 
-class Pretrained(PyTorchModelHubMixin):
+CARD = """---
+{{ card_data }}
+---
+
+Weights of a part of Tokenloom: its class and settings are in config.json, its
+tensors in model.safetensors. Load it with the class's `from_pretrained`. Data, licences and scores are the business of the
+card of the model that it belongs to.
+"""
+
+
+class Pretrained(PyTorchModelHubMixin, library_name="tokenloom", model_card_template=CARD):
     """Mixin for modules built from one frozen dataclass `config` that has a field `storage_dtype`."""
 
     @classmethod
