@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from .rotary import rotate
 
+EPSILON = 1e-6  # added to the mean square in every norm
+
 
 @dataclass
 class KVCache:
@@ -51,7 +53,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, eps=1e-6)
+        return F.rms_norm(x, self.weight.shape, self.weight, eps=EPSILON)
 
 
 class Attention(nn.Module):
