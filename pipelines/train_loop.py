@@ -6,6 +6,7 @@ What is trained is a module and a function `loss(module, stream)` that draws its
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -16,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.files import write_atomically
 from ..models.schedules import RateSchedule
-from .checkpoint import load_checkpoint, load_optimizer_tensors, optimizer_tensors, save_checkpoint
+from .checkpoint import checkpoints, load_checkpoint, load_optimizer_tensors, optimizer_tensors, save_checkpoint
 
 Loss = Callable[[nn.Module, int], tuple[Tensor, dict[str, float]]]
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
@@ -44,8 +46,8 @@ class Curves:
     def __init__(self, out: Path, start: int):
         self.path = out / "metrics.jsonl"
         if self.path.exists():  # a resumed run writes the steps after its checkpoint again
-            lines = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= start]
-            self.path.write_text("".join(f"{line}\n" for line in lines if start))
+            lines = self.path.read_text().splitlines(keepends=True)
+            write_atomically(self.path, "".join(line for line in lines if _was_before(line, start)).encode())
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -58,6 +60,24 @@ class Curves:
             file.write(json.dumps({"step": step, **{k: round(float(v), 6) for k, v in values.items()}}) + "\n")
         for name, value in values.items() if self.writer else ():
             self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self.writer:
+            self.writer.close()
+
+
+def _was_before(line: str, start: int) -> bool:
+    """Whether a line of metrics.jsonl was written before the checkpoint of step `start`: scores come before it."""
+    if not start or not line.endswith("\n"):  # a new run, or a line cut off by a kill
+        return False
+    row = json.loads(line)
+    return row["step"] < start or (row["step"] == start and "loss" not in row)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch (on a device or on the CPU) or Python could not allocate; on the CPU torch has no class for it."""
+    told = re.search("out of memory|allocate memory|not enough memory", str(error).lower())
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or told is not None
 
 
 def ema_factor(step: int, decay: float) -> float:
@@ -90,7 +110,7 @@ def train(
     state = json.loads(json.dumps(state or {}))
     average = deepcopy(module).requires_grad_(False).eval()
     start = _restore(out, module, average, optimizers, state) if resume else 0
-    if not resume and load_checkpoint(out) is not None:
+    if not resume and checkpoints(out):
         raise TrainingError(f"{out} already holds a run; add --resume to continue it, or name another folder")
     curves = Curves(out, start)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
@@ -116,14 +136,19 @@ def train(
         try:
             value, logged = loss(running, step * processes + rank)
             accelerator.backward(value) if accelerator else value.backward()
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if "memory" not in str(error).lower():
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
-            raise TrainingError(f"out of memory at step {step}; take a smaller --batch-size and --resume") from error
+            raise TrainingError(
+                f"out of memory at step {step}; free some and --resume, or start anew with a smaller --batch-size"
+            ) from error
         norm = float(nn.utils.clip_grad_norm_(module.parameters(), config.clip))
         level = float(value.detach())
         if not math.isfinite(level) or not math.isfinite(norm):
-            raise TrainingError(f"loss {level}, gradient {norm} at step {step}; --resume with a lower learning rate")
+            raise TrainingError(
+                f"loss {level}, gradient {norm} at step {step}; start anew with a lower learning rate: "
+                "with the same settings it would come to this again"
+            )
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -137,6 +162,7 @@ def train(
             left = (config.steps - step - 1) * pace
             words = "  ".join(f"{k} {v:.4g}" for k, v in {"loss": level, **logged}.items())
             say(f"step {step}/{config.steps}  {words}  {pace:.2f} s/step  {left / 60:.0f} min left")
+    curves.close()
     return average
 
 
@@ -154,6 +180,14 @@ def _save(
     save_checkpoint(out, step, parts, {"run": state})
 
 
+def _flat(state: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"recipe": {"seed": 1}} -> {"recipe.seed": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in state.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
 def _restore(
     out: Path,
     module: nn.Module,
@@ -165,12 +199,13 @@ def _restore(
     if found is None:
         return 0
     step, parts, saved = found
-    changed = sorted(key for key in saved["run"].keys() | state.keys() if saved["run"].get(key) != state.get(key))
-    if changed:
-        key = changed[0]
-        raise TrainingError(
-            f"a resumed run must keep its settings, but {key} was {saved['run'].get(key)!r} and is {state.get(key)!r}"
-        )
+    old, new = _flat(saved["run"]), _flat(state)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise TrainingError(
+                f"a resumed run must keep its settings, but {key} was {old.get(key)!r} and is {new.get(key)!r}; "
+                "set it back, or start anew in another folder"
+            )
     module.load_state_dict(parts["weights"])
     average.load_state_dict(parts["average"])
     for number, optimizer in enumerate(optimizers):
