@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import tokenloom
 
@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tokenize": ("tokenize_files", "turn pictures and texts into token shards, or check the sums of shards"),
     "detokenize": ("detokenize", "turn token shards back into pictures and texts"),
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts or of pictures on your own files"),
+    "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
 }
 
 
@@ -87,6 +88,11 @@ def comma_separated(kind: type, choices: Sequence[str] | None = None) -> Callabl
 
     values.__name__ = kind.__name__  # what argparse names when a value is no `kind`
     return values
+
+
+def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options of these names that were given (are not None); the others are left to a recipe's defaults."""
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
 def open_device(name: str) -> "torch.device":

@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.scripts.cli import CommandParser, UsageError, main_of
+from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of
 
 if TYPE_CHECKING:
     from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 
 TEXT = ("vocab_size", "special_tokens", "normalization", "lowercase", "min_frequency")
 ARCHITECTURE = ("stride", "levels", "widths", "encoder_blocks", "decoder_blocks", "storage_dtype")
-RECIPE = ("steps", "batch_size", "learning_rate", "absolute", "edges", "seed")
+RECIPE = (
+    *("steps", "batch_size", "learning_rate", "absolute", "edges", "adversarial"),
+    *("freeze_encoder", "bfloat16", "seed"),
+)
 IMAGE = ("size", *ARCHITECTURE, *RECIPE, "init", "resume", "overfit_one")
 
 
@@ -53,6 +56,13 @@ def build_parser() -> argparse.ArgumentParser:
     image.add_argument("--learning-rate", type=float, metavar="RATE", help="at its peak; default: 0.002")
     image.add_argument("--absolute", type=float, metavar="WEIGHT", help="of the absolute error beside the squared one")
     image.add_argument("--edges", type=float, metavar="WEIGHT", help="of the error of edges at several scales")
+    image.add_argument(
+        "--adversarial", type=float, metavar="WEIGHT", help="of a discriminator's verdict; default: none"
+    )
+    image.add_argument(
+        "--freeze-encoder", action="store_true", default=None, help="train the decoder alone: ids stay what they are"
+    )
+    image.add_argument("--bfloat16", action="store_true", default=None, help="for processors with bfloat16 units")
     image.add_argument("--seed", type=int, metavar="S", help="of weights and pictures; default: 0")
     image.add_argument("--init", metavar="NAME_OR_DIR", help="start from the weights of this tokenizer")
     image.add_argument("--resume", action="store_true", default=None, help="go on from the last checkpoint in --out")
@@ -136,11 +146,6 @@ def open_config(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, I
     init = ImageTokenizer(config)
     init.load_state_dict(found.state_dict())
     return config, init
-
-
-def given(arguments: argparse.Namespace, *names: str) -> dict:
-    """The options that were given; the others are left to the recipe or config."""
-    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,170 @@
+"""Train the shared transformer on captioned pictures, under any mix of the three decoders.
+
+--data takes "scenes" (the built-in world), folders and tars; several are mixed: "scenes:3 photos:1" draws three scenes
+to one photo. Curves, sample grids and checkpoints lie in --out, the finished model in --out/final. A run that was
+killed and is started again with --resume ends in the same weights. `accelerate launch` trains on several devices.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of
+
+if TYPE_CHECKING:
+    from tokenloom.models.transformer import TransformerConfig
+    from tokenloom.pipelines.text_to_image import TextToImagePipeline
+    from tokenloom.tokenizers.image import ImageTokenizer
+
+DECODERS = ("ar", "masked", "diffusion")
+SHAPE = ("width", "num_layers", "num_heads", "storage_dtype")
+RECIPE = (
+    *("decoders", "steps", "batch_size", "muon_lr", "adamw_lr", "warmup", "decay", "ema_decay", "drop_caption"),
+    *("prompt_length", "bfloat16", "compile", "seed", "evaluate_every", "checkpoint_every"),
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", nargs="+", required=True, metavar="SPEC", help="pictures with captions")
+    add("--out", type=Path, metavar="DIR", help="folder of the run")
+    add("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model")
+    add("--tokenizer", metavar="NAME_OR_DIR", help="of pictures; default: that of --init, or tokenloom-photo")
+    add("--text-tokenizer", metavar="NAME_OR_DIR", help="default: that of --init, or a new one from the captions")
+    add("--text-vocab-size", type=int, default=1024, metavar="N", help="of a new one; default: %(default)s")
+    add("--size", type=int, default=64, metavar="PIXELS", help="side of the pictures; default: %(default)s")
+    add("--plan-only", action="store_true", help="print parameters, FLOPs, memory and hours, and stop")
+    add("--accelerate", action="store_true", help="train through accelerate; `accelerate launch` needs no option")
+
+    shape = parser.add_argument_group("transformer").add_argument
+    shape("--width", type=int, metavar="N", help="of the trunk; default: 192")
+    shape("--layers", dest="num_layers", type=int, metavar="N", help="default: 8")
+    shape("--heads", dest="num_heads", type=int, metavar="N", help="of attention; default: 3")
+    shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
+
+    learn = parser.add_argument_group("training").add_argument
+    learn("--decoder", dest="decoders", type=comma_separated(str, DECODERS), metavar="D,...", help="default: all three")
+    learn("--steps", type=int, metavar="N", help="default: 3000")
+    learn("--batch-size", type=int, metavar="N", help="pictures of a step, each learned by every decoder; default: 32")
+    learn("--muon-lr", type=float, metavar="RATE", help="of the trunk's matrices; default: 0.002")
+    learn("--adamw-lr", type=float, metavar="RATE", help="of the rest; default: 0.002")
+    learn("--warmup", type=int, metavar="N", help="steps; default: 100")
+    learn("--decay", type=float, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
+    learn("--ema-decay", type=float, metavar="D", help="of the average of the weights; default: 0.998")
+    learn("--drop-caption", type=float, metavar="SHARE", help="of captions left out, for guidance; default: 0.1")
+    learn("--prompt-length", type=int, metavar="N", help="tokens; captions are cut there; default: 64")
+    learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
+    learn("--compile", action="store_true", default=None, help="fuse the trunk with torch.compile")
+    learn("--seed", type=int, metavar="S", help="default: 0")
+    learn("--evaluate-every", type=int, metavar="STEPS", help="losses, samples, scores; default: 500")
+    learn("--checkpoint-every", type=int, metavar="STEPS", help="default: 100")
+    learn("--prompt", dest="prompts", action="append", metavar="TEXT", help="to watch; default: some of the data")
+    learn("--score-prompts", type=int, default=8, metavar="N", help="of each kind of scenes, 0: none; default: 8")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.out is None and not arguments.plan_only:
+        raise UsageError("--out DIR is needed")
+    if arguments.init and (arguments.tokenizer or arguments.text_tokenizer):
+        raise UsageError("--init brings its tokenizers; leave out --tokenizer and --text-tokenizer")
+
+    from tokenloom.models.transformer import SharedTransformer
+    from tokenloom.pipelines.open_tokenizer import KINDS
+    from tokenloom.pipelines.picture_sources import open_source, whole
+    from tokenloom.pipelines.prepare_training import (
+        learned_image_tokenizer,
+        scene_score,
+        text_tokenizer_of,
+        watched_prompts,
+    )
+    from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
+    from tokenloom.pipelines.train_model import TransformerRecipe, plan, train_transformer
+
+    recipe = TransformerRecipe(**given(arguments, *RECIPE))
+    source = open_source(arguments.data, arguments.size, recipe.seed, whole)
+    init = TextToImagePipeline.from_pretrained(arguments.init) if arguments.init else None
+    images = init.image_tokenizer if init else learned_image_tokenizer(arguments.tokenizer or KINDS["image"].default)
+    if arguments.plan_only:
+        print(plan(SharedTransformer(config_of(arguments, images, arguments.text_vocab_size, init)), recipe))
+        return 0
+    accelerator = open_accelerator(arguments.accelerate)
+    say = accelerator.print if accelerator else print
+    texts = (
+        init.text_tokenizer
+        if init
+        else text_tokenizer_of(
+            source.captions,
+            arguments.out / "text_tokenizer",
+            name=arguments.text_tokenizer,
+            vocab_size=arguments.text_vocab_size,
+            resume=arguments.resume,
+            say=say,
+        )
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownWordWarning)  # prompts to watch may go beyond the data
+        trained = train_transformer(
+            config_of(arguments, images, texts.vocab_size, init),
+            recipe,
+            source,
+            images,
+            texts,
+            arguments.out,
+            resume=arguments.resume,
+            init=init.transformer if init else None,
+            sample_prompts=arguments.prompts or watched_prompts(source, texts, recipe.prompt_length),
+            score=scene_score(source, recipe.decoders, arguments.score_prompts),
+            accelerator=accelerator,
+            say=say,
+        )
+    if accelerator is None or accelerator.is_main_process:
+        trained.lexicon |= init.lexicon if init else frozenset()
+        trained.save_pretrained(arguments.out / "final")
+        print(arguments.out / "final")
+    return 0
+
+
+def config_of(
+    arguments: argparse.Namespace,
+    image_tokenizer: "ImageTokenizer",
+    text_vocab_size: int,
+    init: "TextToImagePipeline | None",
+) -> "TransformerConfig":
+    """What is asked for, or what --init brings.
+
+    Raises:
+        UsageError: it is asked for something else than --init brings.
+    """
+    from tokenloom.models.transformer import TransformerConfig
+    from tokenloom.pipelines.prepare_training import grid_of
+
+    asked = given(arguments, *SHAPE) | {"image_grid": grid_of(arguments.size, image_tokenizer.config.stride)}
+    if init is None:
+        levels = image_tokenizer.config.levels
+        return TransformerConfig(text_vocab_size=text_vocab_size, image_levels=levels, **asked)
+    config = init.transformer.config
+    changed = [name for name, value in asked.items() if getattr(config, name) != value]
+    if changed:
+        raise UsageError(f"--init brings {changed[0]} {getattr(config, changed[0])}, not {asked[changed[0]]}; keep it")
+    return config
+
+
+def open_accelerator(asked: bool) -> Any:
+    """An Accelerator if it was asked for or `accelerate launch` started us, else None."""
+    if not asked and "ACCELERATE_MIXED_PRECISION" not in os.environ:
+        return None
+    try:
+        from accelerate import Accelerator
+    except ModuleNotFoundError as error:
+        raise ValueError("training through accelerate needs it: pip install tokenloom[train]") from error
+    return Accelerator()
+
+
+if __name__ == "__main__":
+    sys.exit(main_of(build_parser, run))
