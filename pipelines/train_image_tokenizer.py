@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from ..data.media import image_grid, write_png
+from ..models.adversarial import PatchDiscriminator, adversarial_losses
 from ..models.image_metrics import psnr, ssim
 from ..models.losses import reconstruction_loss
 from ..models.schedules import cosine
@@ -37,6 +38,9 @@ class ImageTokenizerRecipe:
     weight_decay: float = 0.0
     absolute: float = 0.3  # weight of the absolute error
     edges: float = 0.3  # weight of the perceptual term
+    adversarial: float = 0.0  # weight of the adversarial term; 0: no discriminator
+    freeze_encoder: bool = False  # train the decoder alone: ids made before stay good
+    bfloat16: bool = False  # convolutions in bfloat16; pays where the processor has bfloat16 units
     seed: int = 0
     evaluate_every: int = 250
     checkpoint_every: int = 250
@@ -67,6 +71,29 @@ def check_input(pictures: Tensor) -> None:
 def entropy_cliff(num_pictures: int, num_codes: int) -> int:
     """t* = ceil(log2 N / log2 K): codes that suffice to tell N pictures apart."""
     return math.ceil(math.log2(max(2, num_pictures)) / math.log2(num_codes))
+
+
+class ReconstructionLosses(nn.Module):
+    """A tokenizer, and the discriminator if there is one, as a module whose forward is the loss."""
+
+    def __init__(self, tokenizer: ImageTokenizer, recipe: ImageTokenizerRecipe):
+        super().__init__()
+        self.tokenizer, self.recipe = tokenizer, recipe
+        self.discriminator = PatchDiscriminator() if recipe.adversarial else None
+        tokenizer.encoder.requires_grad_(not recipe.freeze_encoder)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Pictures (B, 3, H, W) in [-1, 1] -> what to minimize, and figures to show."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            outputs, _ = self.tokenizer(images)
+        outputs = outputs.float()
+        value = reconstruction_loss(outputs, images, absolute=self.recipe.absolute, edges=self.recipe.edges)
+        figures = {"psnr_train": float(psnr(outputs.detach(), images).mean())}
+        if self.discriminator is not None:
+            deceive, detect = adversarial_losses(self.discriminator, outputs, images)
+            value = value + self.recipe.adversarial * deceive + detect
+            figures["discriminator"] = float(detect.detach())
+        return value, figures
 
 
 @torch.no_grad()
@@ -130,20 +157,22 @@ def train_image_tokenizer(
     say(plan(config, recipe, tokenizer, validation.shape[-1]))
 
     def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
-        images = to_range(source(stream, recipe.batch_size)[0]).contiguous(memory_format=torch.channels_last)
-        outputs, _ = module(images)
-        value = reconstruction_loss(outputs, images, absolute=recipe.absolute, edges=recipe.edges)
-        return value, {"psnr_train": float(psnr(outputs.detach(), images).mean())}
+        return module(to_range(source(stream, recipe.batch_size)[0]).contiguous(memory_format=torch.channels_last))
 
     def evaluate(module: nn.Module, step: int) -> dict[str, float]:
-        scores, reconstructions, levels = diagnose(cast(ImageTokenizer, module), validation)
+        scores, reconstructions, levels = diagnose(cast(ReconstructionLosses, module).tokenizer, validation)
         pairs = rearrange(torch.stack([validation[:32], reconstructions[:32]]), "two B C H W -> B C (two H) W")
         write_png(out / "reconstructions.png", image_grid(pairs, 8))
         write_png(out / "levels.png", level_histogram(levels))
         return scores
 
+    losses = ReconstructionLosses(tokenizer, recipe)
     optimizer = torch.optim.AdamW(
-        tokenizer.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, fused=True
+        [p for p in losses.parameters() if p.requires_grad],
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=recipe.weight_decay,
+        fused=True,
     )
     loop = LoopConfig(
         steps=recipe.steps,
@@ -153,9 +182,9 @@ def train_image_tokenizer(
         checkpoint_every=recipe.checkpoint_every,
     )
     state = {"config": asdict(config), "recipe": asdict(recipe)}
-    average = train(tokenizer, loss, [optimizer], loop, out, evaluate=evaluate, state=state, resume=resume, say=say)
-    average.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return cast(ImageTokenizer, average)
+    average = train(losses, loss, [optimizer], loop, out, evaluate=evaluate, state=state, resume=resume, say=say)
+    trained = cast(ReconstructionLosses, average).tokenizer
+    return trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 @torch.no_grad()
