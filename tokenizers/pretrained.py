@@ -5,6 +5,7 @@ here: weights load from safetensors only (the mixin would fall back on pickle), 
 the config says; and they may be stored in a smaller type than they run in (`config.storage_dtype`).
 """
 
+import json
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -37,9 +38,9 @@ CARD = """---
 {{ card_data }}
 ---
 
-Weights of a part of Tokenloom: its class and settings are in config.json, its
-tensors in model.safetensors. Load it with the class's `from_pretrained`. Data, licences and scores are the business of the
-card of the model that it belongs to.
+Weights of a part of Tokenloom: its class and settings are in config.json, its tensors in model.safetensors.
+Load it with the class's `from_pretrained`. Data, licences and scores are the business of the card of the model that
+it belongs to.
 """
 
 
@@ -51,9 +52,15 @@ class Pretrained(PyTorchModelHubMixin, library_name="tokenloom", model_card_temp
         """Load from a folder, a shipped name or a hub repository; see the mixin for the keywords.
 
         Raises:
-            ValueError: the folder lacks a file, or the weights do not fit the config.
+            ValueError: nothing is found there, config.json is broken, or the weights do not fit it.
         """
-        return super().from_pretrained(find_pretrained(pretrained_model_name_or_path), **kwargs)
+        place = find_pretrained(pretrained_model_name_or_path)
+        try:
+            return super().from_pretrained(place, **kwargs)
+        except (OSError, json.JSONDecodeError, TypeError, AttributeError) as error:
+            said = (str(error) or type(error).__name__).splitlines()[0]
+            kind = "folder with a broken config.json" if Path(place).is_dir() else "shipped name, folder or repository"
+            raise ValueError(f"{place} is no {cls.__name__} that can be loaded ({kind}: {said})") from error
 
     @classmethod
     def _from_pretrained(
