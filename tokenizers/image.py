@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .pretrained import Pretrained
-from .protocol import fingerprint_of
+from .protocol import check_images, fingerprint_of
 from .scalar_quantizer import ScalarQuantizer
 
 STEM = 4  # pixels per side of the squares on which the finest level works
@@ -160,11 +160,7 @@ class ImageTokenizer(nn.Module, Pretrained):
         Raises:
             ValueError: not a batch of RGB pictures in range.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-            raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
-        if not bool((images.abs() <= 1).all()):  # also catches NaN
-            raise ValueError(f"images must lie in [-1, 1], got a peak of {images.abs().max():.3g}; scale them first")
-        stride = self.config.stride
+        images, stride = check_images(images), self.config.stride
         pad_h, pad_w = -images.shape[2] % stride, -images.shape[3] % stride
         z_e = self.encoder(F.pad(images, (0, pad_w, 0, pad_h), mode="replicate"))
         return self.quantizer.latents_to_ids(self.quantizer.bound(rearrange(z_e, "B D h w -> B h w D")))
