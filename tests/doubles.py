@@ -24,7 +24,7 @@ from tokenloom.tokenizers.text import TextTokenizer
 LEVELS = (4, 3)
 GRID = (2, 2)
 SIZE = 8  # pixels per side of a toy picture: GRID codes of 4 x 4 pixels
-COLORS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 220), "white": (250, 250, 250)}
+COLORS = {"red": (250, 20, 20), "green": (200, 230, 40), "blue": (40, 60, 220), "white": (250, 250, 250)}
 CAPTIONS = tuple(f"{above} over {below}" for above, below in permutations(COLORS, 2))
 
 
