@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # command -> (module of this folder, one line of help), in the order of a first day's work
 COMMANDS: dict[str, tuple[str, str]] = {
     "text-to-image": ("text_to_image", "draw pictures from prompts, by any of the three decoders"),
+    "compare": ("compare", "the same prompts by each decoder, side by side, in one HTML page"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes"),
     "tokenize": ("tokenize_files", "turn pictures and texts into token shards, or check the sums of shards"),
     "detokenize": ("detokenize", "turn token shards back into pictures and texts"),

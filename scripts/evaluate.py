@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate import Evaluation
     from tokenloom.pipelines.text_to_image import TextToImagePipeline
-
-DECODERS = ("ar", "masked", "diffusion")
 
 
 def build_parser() -> argparse.ArgumentParser:

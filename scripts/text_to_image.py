@@ -14,12 +14,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.text_to_image import TextToImagePipeline
 
-DECODERS = ("ar", "masked", "diffusion")
 MAX_PICTURES = 100_000  # that five digits name
 MAX_PROMPTS_BYTES = 64 << 20
 MAX_WORDS = 20  # that a warning names

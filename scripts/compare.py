@@ -1,0 +1,69 @@
+"""Draw the same prompts by each decoder, and show side by side what came out and what it cost.
+
+Writes report.html (one file that needs no network), report.json and the pictures into --out. Guidance and seeds are
+the same for all. Prompts that are captions of the built-in scenes are judged by the detector.
+"""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from tokenloom.pipelines.sampler_settings import DECODERS
+from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
+from tokenloom.scripts.text_to_image import check_prompts
+
+MAX_PICTURES = 500  # that one page shows
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="what a picture shows")
+    parser.add_argument(
+        "--decoders", type=comma_separated(str, DECODERS), default=DECODERS, metavar="D,...", help="default: all three"
+    )
+    parser.add_argument("--model", default="tokenloom-mini", metavar="NAME_OR_DIR", help="default: %(default)s")
+    parser.add_argument("--num-images", type=int, default=4, metavar="N", help="of each prompt; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first picture; default: %(default)s")
+    parser.add_argument("--guidance-scale", type=float, default=3.0, metavar="G", help="of all; default: %(default)s")
+    parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the report")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    count = len(arguments.prompts) * len(arguments.decoders) * arguments.num_images
+    if arguments.num_images < 1 or count > MAX_PICTURES:
+        raise UsageError(
+            f"a report shows 1 to {MAX_PICTURES} pictures, got {count}; change --num-images or the prompts"
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    from tokenloom.data.progress import Progress
+    from tokenloom.pipelines.compare import compare, write_comparison
+    from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
+
+    pipeline = TextToImagePipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
+    refused = check_prompts(pipeline, arguments.prompts)
+    prompts = [prompt for prompt in arguments.prompts if prompt not in refused]
+    if not prompts:
+        return 1
+    with warnings.catch_warnings(), Progress("comparing", len(prompts) * len(arguments.decoders)) as progress:
+        warnings.simplefilter("ignore", UnknownWordWarning)  # said by check_prompts
+        comparison = compare(
+            pipeline,
+            prompts,
+            arguments.decoders,
+            num_images=arguments.num_images,
+            seed=arguments.seed,
+            guidance_scale=arguments.guidance_scale,
+            model=arguments.model,
+            advance=progress.advance,
+        )
+    write_comparison(arguments.out, comparison)
+    print(arguments.out / "report.html")
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main_of(build_parser, run))

@@ -1,0 +1,142 @@
+"""The report: one page that needs nothing else, shows every picture, and lets no prompt become markup."""
+
+import base64
+import copy
+from html.parser import HTMLParser
+
+import pytest
+
+from tokenloom.pipelines.report import findings, report_html
+
+EVIL = '"><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&amp;'
+PICTURES = {f"0-{decoder}-{n}.png": f"PNG {decoder} {n}".encode() for decoder in ("ar", "masked") for n in range(2)}
+VOID = {"meta", "img"}
+
+
+def cell(decoder: str, passed: int | None, seconds: float, gigaflops: float) -> dict:
+    return {
+        "decoder": decoder,
+        "settings": {"guidance_scale": 3.0, "num_inference_steps": 8},
+        "seconds": seconds,
+        "model_evaluations": 16,
+        "gigaflops": gigaflops,
+        "passed": passed,
+        "diversity": 0.25,
+        "pictures": [
+            {"file": f"0-{decoder}-{n}.png", "seed": n, "passed": None if passed is None else n < passed}
+            for n in range(2)
+        ],
+    }
+
+
+def report(prompt: str = "a star", passed: tuple[int | None, int | None] = (1, 2)) -> dict:
+    cells = [cell("ar", passed[0], 0.5, 2.0), cell("masked", passed[1], 1.25, 8.0)]
+    judged = passed[0] is not None
+    overall = [
+        {key: value for key, value in one.items() if key != "pictures"}
+        | {"judged": 2 if judged else 0, "passed": one["passed"] or 0}
+        for one in cells
+    ]
+    return {
+        "model": "tokenloom-mini",
+        "parameters": 5_500_000,
+        "image_size": [64, 48],
+        "guidance_scale": 3.0,
+        "seed": 0,
+        "num_images": 2,
+        "torch": "2.15.0",
+        "device": "cpu",
+        "threads": 2,
+        "decoders": overall,
+        "prompts": [{"prompt": prompt, "judged": judged, "decoders": cells}],
+    }
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every tag is closed, in order."""
+
+    def __init__(self, html: str):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.attributes, self.text = [], [], [], ""
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data if not self.open or self.open[-1] != "style" else ""
+
+
+def test_the_page_needs_nothing_but_itself():
+    html = report_html(report(), PICTURES)
+    page = Page(html)
+    assert not {"script", "link", "iframe", "object", "form", "base"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on") or name == "href"]
+    assert all(value.startswith("data:image/png;base64,") for name, value in page.attributes if name == "src")
+    assert "://" not in html and "@import" not in html and "url(" not in html
+    assert "default-src 'none'" in html and "prefers-color-scheme: dark" in html
+
+
+def test_every_picture_is_in_the_page_four_times_as_large():
+    page = Page(report_html(report(), PICTURES))
+    shown = [base64.b64decode(value.partition(",")[2]) for name, value in page.attributes if name == "src"]
+    assert shown == list(PICTURES.values())
+    assert page.attributes.count(("width", "192")) == page.attributes.count(("height", "256")) == 4
+
+
+def test_no_prompt_and_no_name_becomes_markup():
+    plain, evil = report(), report(EVIL)
+    evil["model"] = EVIL
+    page = Page(report_html(evil, PICTURES))
+    assert page.tags == Page(report_html(plain, PICTURES)).tags
+    assert page.text.count(EVIL) == 3  # title, heading, model
+    assert ("alt", f"{EVIL}, by ar, seed 0") in page.attributes
+
+
+def test_what_the_figures_say_comes_first():
+    text = Page(report_html(report(), PICTURES)).text
+    order = ["Most often as asked: masked, 2 of 2 pictures.", "Fastest: ar, 500 ms a picture", "Decoder", "a star"]
+    places = [text.rindex(words) if words == "a star" else text.index(words) for words in order]
+    assert places == sorted(places)
+    assert "masked 2.5 times that" in text and "masked 4.0 times that" in text
+    assert text.count("\u2713 as asked") == 3 and text.count("\u2717 not as asked") == 1
+
+
+def strip(lines: list[str]) -> list[str]:
+    return [Page(line).text for line in lines]
+
+
+def test_ties_and_failures_are_told_as_they_are():
+    tie = report(passed=(2, 2))["decoders"]
+    tie[1]["seconds"] = tie[0]["seconds"]
+    first, second, _ = strip(findings(tie))
+    assert first == "As asked: ar and masked, 2 of 2 pictures each."
+    assert second == "Fastest: ar and masked, 500 ms a picture."
+    assert strip(findings(report(passed=(0, 0))["decoders"]))[0] == "As asked: none of the pictures."
+
+
+def test_prompts_that_nobody_can_judge_are_not_judged():
+    text = Page(report_html(report("a dog", passed=(None, None)), PICTURES)).text
+    assert "not judged" in text and "nobody judges it but you" in text and "As asked" not in text
+    assert not {"\u2713", "\u2717"} & set(text)
+
+
+def test_one_decoder_is_not_compared_with_itself():
+    one = copy.deepcopy(report())
+    one["decoders"], one["prompts"][0]["decoders"] = one["decoders"][:1], one["prompts"][0]["decoders"][:1]
+    assert strip(findings(one["decoders"])) == ["As asked: ar, 1 of 2 pictures."]
+    assert "1 prompt, 1 decoder, one model" in Page(report_html(one, PICTURES)).text
+
+
+@pytest.mark.parametrize("key", ["seconds", "gigaflops"])
+def test_a_figure_of_zero_is_no_division(key):
+    zero = report()
+    zero["decoders"][0][key] = 0.0
+    Page(report_html(zero, PICTURES))
