@@ -116,10 +116,15 @@ class TextToImagePipeline:
         self.image_tokenizer = image_tokenizer.eval()
         self.text_tokenizer = text_tokenizer
         self.lexicon = frozenset(lexicon)  # words of the training captions; empty: unknown
-        if image_tokenizer.vocab_size != transformer.config.num_codes:
+        if image_tokenizer.config.levels != transformer.config.image_levels:
             raise ValueError(
-                f"the image tokenizer has {image_tokenizer.vocab_size} codes and the transformer was built for "
-                f"{transformer.config.num_codes}; take the tokenizer it was trained with"
+                f"the image tokenizer has levels {image_tokenizer.config.levels} and the transformer was built for "
+                f"{transformer.config.image_levels}; take the tokenizer it was trained with"
+            )
+        if text_tokenizer.vocab_size > transformer.config.text_vocab_size:
+            raise ValueError(
+                f"the text tokenizer has {text_tokenizer.vocab_size} tokens and the transformer was built for "
+                f"{transformer.config.text_vocab_size}; take the tokenizer it was trained with"
             )
 
     @classmethod
@@ -218,7 +223,7 @@ class TextToImagePipeline:
         if output_type not in ("pil", "pt"):
             raise ValueError(f'output_type must be "pil" or "pt", got {output_type!r}')
         chosen = settings_of(decoder, **settings)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes)) else [prompt]
         tokens = [ids for p in prompts for ids in [self.tokens(p)] * num_images_per_prompt]
         if not tokens:
             raise ValueError("a prompt and a picture are needed, got none; name what the picture shows")
@@ -248,10 +253,10 @@ class TextToImagePipeline:
                 raise ValueError("inpainting needs image and mask_image, got only one of them; give both")
             nothing = torch.zeros(count, positions, dtype=torch.long, device=self.device)
             return nothing, nothing.bool()
-        if tuple(image.shape[-2:]) != self.image_size or tuple(mask.shape[-2:]) != self.image_size:
-            raise ValueError(
-                f"image and mask_image must be {self.image_size}, got {image.shape[-2:]} and {mask.shape[-2:]}"
-            )
+        for name, part, channels in (("image", image, 3), ("mask_image", mask, 1)):
+            fits = [(pictures, channels, *self.image_size) for pictures in (1, count)]
+            if tuple(part.shape) not in fits:
+                raise ValueError(f"{name} must be {fits[0]} or {fits[1]} for {count} pictures, got {tuple(part.shape)}")
         h, w = self.transformer.config.image_grid
         codes = rearrange(self.image_tokenizer.encode(image), "B h w -> B (h w)")
         redraw = rearrange(mask > 0.5, "B 1 (h p) (w q) -> B (h w) (p q)", h=h, w=w).any(-1)
