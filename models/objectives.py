@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..tokenizers.sequence import media_positions
+from ..tokenizers.sequence import media_positions, text_positions
 from .corruption import add_noise, mask_ids
 from .diffusion import evidence
 from .schedules import cosine_masked_share
@@ -43,7 +43,7 @@ class DecoderLosses(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean cross-entropy in nats per code of each decoder; all noise comes from the CPU `generator`."""
         model, count = self.model, len(batch.codes)
-        prompt = model.prefill(batch.prompts, _steps(batch.prompts), batch.real)
+        prompt = model.prefill(batch.prompts, text_positions(batch.prompts.shape[1]).to(batch.prompts.device), batch.real)
         rows = [getattr(self, f"_{name}")(batch.codes, generator) for name in self.decoders]
         repeats = len(rows)
         roles = torch.tensor([ROLES[name] for name in self.decoders]).repeat_interleave(count).to(batch.codes.device)
@@ -97,8 +97,3 @@ class DecoderLosses(nn.Module):
 _Row = tuple[
     Tensor, Tensor, Tensor, Tensor | None
 ]  # slots (B, 1 + N, D), time (B,), learned (B, N), evidence (B, N, V)
-
-
-def _steps(prompts: Tensor) -> Tensor:
-    """Positions of the prompt's tokens, int64 (P, 3)."""
-    return torch.arange(prompts.shape[1], device=prompts.device).unsqueeze(1).repeat(1, 3)
