@@ -43,7 +43,9 @@ class DecoderLosses(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean cross-entropy in nats per code of each decoder; all noise comes from the CPU `generator`."""
         model, count = self.model, len(batch.codes)
-        prompt = model.prefill(batch.prompts, text_positions(batch.prompts.shape[1]).to(batch.prompts.device), batch.real)
+        prompt = model.prefill(
+            batch.prompts, text_positions(batch.prompts.shape[1]).to(batch.prompts.device), batch.real
+        )
         rows = [getattr(self, f"_{name}")(batch.codes, generator) for name in self.decoders]
         repeats = len(rows)
         roles = torch.tensor([ROLES[name] for name in self.decoders]).repeat_interleave(count).to(batch.codes.device)
