@@ -1,0 +1,122 @@
+"""An image tokenizer beside JPEG at the same bits per pixel: PSNR and SSIM, picture by picture.
+
+A tokenizer spends log2(codebook) bits on each code, without entropy coding. JPEG is Pillow's (libjpeg), with optimized
+Huffman tables, 4:2:0 and 4:4:4, whichever has the higher PSNR; its bits are those of the whole stream, header and
+tables included, without metadata. Between the two qualities whose sizes lie around ours, its figures are interpolated
+in bits per pixel. Both are judged as 8-bit RGB.
+
+H W pixels, h w grid of codes.
+"""
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..data.media import to_pil, to_tensor
+from ..models.image_metrics import psnr, ssim
+from ..tokenizers.protocol import MediaTokenizer
+
+SUBSAMPLINGS = {"4:2:0": 2, "4:4:4": 0}  # Pillow's numbers
+QUALITIES = (1, 100)
+
+
+@dataclass(frozen=True)
+class Rate:
+    bits_per_pixel: float
+    psnr: float  # dB
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    ours: Rate
+    jpeg: Rate  # at our bits, or at JPEG's nearest where it cannot spend so few or so many
+    subsampling: str  # of that JPEG
+
+
+def rate(image: Image.Image, decoded: Image.Image, bits: float) -> Rate:
+    """What `decoded` is worth as `image`, for this many bits in all."""
+    target, found = to_tensor(image).unsqueeze(0), to_tensor(decoded).unsqueeze(0)  # (1, 3, H, W)
+    return Rate(bits / (image.width * image.height), float(psnr(found, target)), float(ssim(found, target)))
+
+
+def jpeg_bytes(image: Image.Image, quality: int, subsampling: str) -> bytes:
+    """A baseline JPEG stream of an RGB picture, without metadata."""
+    buffer = io.BytesIO()
+    bare = Image.frombytes("RGB", image.size, image.tobytes())
+    bare.save(buffer, "JPEG", quality=quality, subsampling=SUBSAMPLINGS[subsampling], optimize=True)
+    return buffer.getvalue()
+
+
+def jpeg_at(image: Image.Image, bits_per_pixel: float, subsampling: str) -> tuple[Rate, Image.Image]:
+    """JPEG's figures at `bits_per_pixel`, and its picture at the quality just below.
+
+    At fewer bits than its lowest quality takes, these are those of the lowest; the same holds for the highest.
+    """
+
+    @cache
+    def stream(quality: int) -> bytes:
+        return jpeg_bytes(image, quality, subsampling)
+
+    @cache
+    def judged(quality: int) -> tuple[Rate, Image.Image]:
+        decoded = Image.open(io.BytesIO(stream(quality))).convert("RGB")
+        return rate(image, decoded, 8 * len(stream(quality))), decoded
+
+    budget = bits_per_pixel * image.width * image.height / 8  # bytes
+    low, high = QUALITIES
+    for end in (low, high):
+        if (len(stream(end)) >= budget) == (end == low):
+            return judged(end)
+    while high - low > 1:  # the stream of `low` fits the budget, that of `high` does not
+        middle = (low + high) // 2
+        low, high = (middle, high) if len(stream(middle)) <= budget else (low, middle)
+    below, above = judged(low)[0], judged(high)[0]
+    share = (bits_per_pixel - below.bits_per_pixel) / (above.bits_per_pixel - below.bits_per_pixel)
+    figures = [x + share * (y - x) for x, y in ((below.psnr, above.psnr), (below.ssim, above.ssim))]
+    return Rate(bits_per_pixel, *figures), judged(low)[1]
+
+
+@torch.no_grad()
+def reconstruct(tokenizer: MediaTokenizer, image: Image.Image, device: str | torch.device) -> tuple[Rate, Image.Image]:
+    """The tokenizer's figures, and the picture that it gives back."""
+    pixels: Tensor = to_tensor(image).unsqueeze(0).to(device)  # (1, 3, H, W)
+    size = (image.height, image.width)
+    decoded = to_pil(tokenizer.decode(tokenizer.encode(pixels), size)[0].cpu())
+    return rate(image, decoded, math.prod(tokenizer.grid(size)) * math.log2(tokenizer.vocab_size)), decoded
+
+
+def compare_with_jpeg(
+    tokenizer: MediaTokenizer, image: Image.Image, device: str | torch.device = "cpu"
+) -> tuple[Comparison, Image.Image]:
+    """The figures for one RGB picture; and on one sheet, from left to right: itself, ours, JPEG at no more bits.
+
+    Raises:
+        ValueError: it is too small for SSIM.
+    """
+    ours, decoded = reconstruct(tokenizer, image, device)
+    found = {name: jpeg_at(image, ours.bits_per_pixel, name) for name in SUBSAMPLINGS}
+    best = max(found, key=lambda name: found[name][0].psnr)
+    jpeg, jpeg_picture = found[best]
+    return Comparison(ours, jpeg, best), side_by_side([image, decoded, jpeg_picture])
+
+
+def mean(rates: Iterable[Rate]) -> Rate:
+    """The plain mean over pictures, of decibels too."""
+    rows = torch.tensor([[r.bits_per_pixel, r.psnr, r.ssim] for r in rates], dtype=torch.float64)
+    return Rate(*rows.mean(0).tolist())
+
+
+def side_by_side(pictures: Sequence[Image.Image], gap: int = 4) -> Image.Image:
+    """Pictures of one size in a row, on white."""
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (len(pictures) * (width + gap) - gap, height), "white")
+    for column, picture in enumerate(pictures):
+        sheet.paste(picture, (column * (width + gap), 0))
+    return sheet
