@@ -6,6 +6,7 @@ to one emoji. A path with clips and no pictures gives frames of its clips.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from ..data.media import MediaError, fit
 from ..data.scenes import KINDS, draw_example, scene_batch
 
 MIXTURE: Mapping[str, float] = {**dict.fromkeys(KINDS, 1.0), "counting": 1.5, "position": 1.5, "full": 3.0}
+VALIDATION_NUMBER = 1 << 20  # batches from here on are for validation: training ends before, and never sees their files
+HELD_OUT = 20  # one file of so many is kept for validation; of fewer files, each serves both
 MAX_REDRAWS = 100  # broken files in a row before a folder counts as unreadable
 CACHE_BYTES = 1 << 30
 CAPTIONS_OF_SCENES = 3000  # of each kind
@@ -65,11 +68,16 @@ class SceneSource:
 class FileSource:
     """Pictures of files, each drawn with equal chance, cut to a square by `crop`.
 
+    Files for training and for validation are held apart, in stretches of neighbours: frames of one clip are alike.
     A broken one is replaced by the next that is drawn; `bad` holds it, and the log a line on it.
     """
 
     def __init__(self, examples: Examples | ClipFrames, size: int, seed: int, crop: Crop):
         self.examples, self.size, self.seed, self.crop = examples, size, seed, crop
+        stretch = max(1, len(examples) // 1000)
+        held_out = [index for index in range(len(examples)) if index // stretch % HELD_OUT == HELD_OUT - 1]
+        self.for_validation: Sequence[int] = held_out or range(len(examples))
+        self.for_training: Sequence[int] = sorted(set(range(len(examples))) - set(held_out))
         self.bad: dict[int, str] = {}  # number of a broken example -> what is wrong with it
         self._cache: dict[int, Example] = {}
         self._cached_bytes = 0
@@ -85,11 +93,12 @@ class FileSource:
 
     def __call__(self, number: int, count: int) -> Pictures:
         generator = generator_of(self.seed, number)
+        indices = self.for_validation if number >= VALIDATION_NUMBER else self.for_training
         pictures: list[Tensor] = []
         captions: list[str] = []
         failed = 0
         while len(pictures) < count:
-            index = int(torch.randint(len(self.examples), (), generator=generator))
+            index = indices[int(torch.randint(len(indices), (), generator=generator))]
             try:
                 example = self._read(index)
             except MediaError as error:
@@ -184,10 +193,12 @@ def open_source(specs: Sequence[str], size: int, seed: int, crop: Crop) -> Mixed
     """The mixed source of several specs; `crop` is `whole` or `random_crop`.
 
     Raises:
-        ValueError: a path holds neither pictures nor clips, or a share is not positive.
+        ValueError: there is no spec, a path holds neither pictures nor clips, or a share is no positive number.
     """
+    if not specs:
+        raise ValueError('pictures must come from somewhere, got no source; name "scenes", folders or tars')
     names, shares = zip(*(parse_spec(text) for text in specs), strict=True)
-    if min(shares) <= 0:
+    if not all(0 < share < math.inf for share in shares):
         raise ValueError(f"shares must be positive, got {dict(zip(names, shares, strict=True))}; leave the source out")
     sources: list[PictureSource] = [
         SceneSource(size, seed) if name == "scenes" else FileSource(open_files(Path(name)), size, seed, crop)

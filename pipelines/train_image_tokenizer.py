@@ -22,11 +22,10 @@ from ..models.image_metrics import psnr, ssim
 from ..models.losses import reconstruction_loss
 from ..models.schedules import cosine
 from ..tokenizers.image import ImageTokenizer, ImageTokenizerConfig
-from .picture_sources import PictureSource
+from .picture_sources import VALIDATION_NUMBER, PictureSource
 from .train_loop import LoopConfig, TrainingError, train
 
 OVERFIT_DB = 35.0
-VALIDATION_NUMBER = 1 << 20  # batches from here on are never trained on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +139,7 @@ def train_image_tokenizer(
     init: ImageTokenizer | None = None,
     say: Callable[[str], None] = print,
 ) -> ImageTokenizer:
-    """Train on `source` and save the tokenizer, its curves and its pictures under `out`.
+    """Train on `source` and return the tokenizer; checkpoints, curves and pictures are written under `out`.
 
     Raises:
         ValueError: the pictures cannot be learned from.

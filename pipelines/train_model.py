@@ -24,9 +24,9 @@ from ..models.transformer import SharedTransformer, TransformerConfig
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.sequence import prompt_batch
 from ..tokenizers.text import TextTokenizer
-from .picture_sources import PictureSource
+from .picture_sources import VALIDATION_NUMBER, PictureSource
 from .text_to_image import TextToImagePipeline, seeded, words_of
-from .train_image_tokenizer import VALIDATION_NUMBER, to_range
+from .train_image_tokenizer import to_range
 from .train_loop import LoopConfig, train
 
 
@@ -42,7 +42,7 @@ class TransformerRecipe:
     ema_decay: float = 0.998
     drop_caption: float = 0.1
     prompt_length: int = 64  # tokens that every prompt is padded or cut to: one shape, so that compiling happens once
-    bfloat16: bool = False  # products in bfloat16, weights and sums in float32; pays where the processor has bfloat16 units
+    bfloat16: bool = False  # products in bfloat16, the rest in float32; pays where the processor has units for it
     compile: bool = False  # fuse the trunk with torch.compile; a minute or two at the start, then faster steps
     seed: int = 0
     evaluate_every: int = 500
@@ -137,7 +137,7 @@ def train_transformer(
     torch.manual_seed(recipe.seed)  # only the initial weights come from here
     model = init or SharedTransformer(config)
     if init is None:
-        standardize(model, image_tokenizer, source(VALIDATION_NUMBER, 256)[0])
+        standardize(model, image_tokenizer, source(VALIDATION_NUMBER - 1, 256)[0])
     losses = DecoderLosses(model, recipe.decoders)
     batches = Batches(source, image_tokenizer, text_tokenizer, model, recipe)
     lexicon = {word for caption in source.captions() for word in words_of(caption)}

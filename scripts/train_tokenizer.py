@@ -92,9 +92,8 @@ def train_text(arguments: argparse.Namespace) -> int:
 
 
 def train_image(arguments: argparse.Namespace) -> int:
-    from tokenloom.pipelines.picture_sources import open_source, random_crop
+    from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER, open_source, random_crop
     from tokenloom.pipelines.train_image_tokenizer import (
-        VALIDATION_NUMBER,
         ImageTokenizerRecipe,
         diagnose,
         overfit_one,

@@ -7,9 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tokenloom.pipelines.picture_sources import open_source, random_crop
+from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER, open_source, random_crop
 from tokenloom.pipelines.train_image_tokenizer import (
-    VALIDATION_NUMBER,
     ImageTokenizerRecipe,
     cost,
     diagnose,
