@@ -1,0 +1,221 @@
+"""Laws of pipelines/train_image_tokenizer.py: it learns, tells the truth about it, and resumes to the bit."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tests.doubles import SIZE, ToySource, toy_image_tokenizer, toy_pictures
+from tokenloom.models.image_metrics import psnr
+from tokenloom.pipelines import train_image_tokenizer as file
+from tokenloom.pipelines.checkpoint import load_checkpoint
+from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER
+from tokenloom.pipelines.train_image_tokenizer import (
+    OVERFIT_DB,
+    ImageTokenizerRecipe,
+    check_input,
+    diagnose,
+    entropy_cliff,
+    level_histogram,
+    overfit_one,
+    to_range,
+    train_image_tokenizer,
+)
+from tokenloom.pipelines.train_loop import TrainingError
+from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+
+CONFIG = ImageTokenizerConfig(stride=4, levels=(5, 5, 5), widths=(16,), encoder_blocks=(1,), decoder_blocks=(1,))
+
+
+class Ramps:
+    """A PictureSource of soft ramps of color, 16 x 16, in random directions."""
+
+    def __call__(self, number: int, count: int) -> tuple[Tensor, list[str]]:
+        generator = torch.Generator().manual_seed(number)
+        corners = torch.rand(count, 3, 2, 2, generator=generator) * 255
+        ramps = torch.nn.functional.interpolate(corners, size=16, mode="bilinear", align_corners=True)
+        return ramps.round().to(torch.uint8), [""] * count
+
+    def captions(self):
+        return []
+
+
+def recipe(**changes) -> ImageTokenizerRecipe:
+    every = {"evaluate_every": 4, "checkpoint_every": 3}
+    return ImageTokenizerRecipe(**({"steps": 8, "batch_size": 4, "warmup": 2} | every | changes))
+
+
+def run(out: Path, **options) -> tuple[ImageTokenizer, list[str]]:
+    words: list[str] = []
+    made = {"config": CONFIG, "recipe": recipe(), "source": Ramps(), "out": out, "say": words.append} | options
+    return train_image_tokenizer(**made), words
+
+
+def bits(out: Path) -> dict[str, Tensor]:
+    found = load_checkpoint(out)
+    assert found is not None
+    return {f"{part}.{name}": tensor for part, tensors in found[1].items() for name, tensor in tensors.items()}
+
+
+def quality(tokenizer: ImageTokenizer) -> float:
+    images = to_range(Ramps()(VALIDATION_NUMBER, 64)[0])
+    return float(psnr(tokenizer.decode(tokenizer.encode(images)), images).mean())
+
+
+def test_training_improves_on_the_linear_start_and_writes_curves_and_pictures(tmp_path):
+    start = toy_image_tokenizer(alive=False, levels=CONFIG.levels, widths=CONFIG.widths)
+    start.start_linear(to_range(Ramps()(VALIDATION_NUMBER - 1, 256)[0]))
+    trained, words = run(tmp_path, recipe=recipe(steps=60, batch_size=16, learning_rate=5e-3, evaluate_every=30))
+    assert quality(trained) > quality(start) + 1
+    assert not trained.training and trained.config == CONFIG
+    assert any(word.startswith("step 60: psnr ") and "codes_in_use" in word and "ssim" in word for word in words)
+    for name in ("reconstructions.png", "levels.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 50 and len(picture.convert("RGB").getcolors(1 << 16)) > 2
+
+
+@pytest.mark.parametrize("options", [{}, {"adversarial": 0.1}, {"freeze_encoder": True}], ids=str)
+def test_killed_and_resumed_it_ends_in_the_same_bits(tmp_path, options):
+    """With the fused optimizer and channels-last weights that training here uses."""
+
+    class Death(BaseException):
+        pass
+
+    class Deadly(Ramps):
+        def __call__(self, number, count):
+            if number == 5:
+                raise Death
+            return super().__call__(number, count)
+
+    whole, _ = run(tmp_path / "whole", recipe=recipe(**options))
+    with pytest.raises(Death):
+        run(tmp_path / "killed", recipe=recipe(**options), source=Deadly())
+    resumed, _ = run(tmp_path / "killed", recipe=recipe(**options), resume=True)
+    a, b = bits(tmp_path / "whole"), bits(tmp_path / "killed")
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    assert resumed.fingerprint == whole.fingerprint
+
+
+def test_the_same_seed_gives_the_same_tokenizer_and_another_seed_another(tmp_path):
+    one, two, other = (
+        run(tmp_path / name, recipe=recipe(steps=2, seed=seed))[0] for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert one.fingerprint == two.fingerprint != other.fingerprint
+
+
+def test_training_goes_on_from_another_tokenizer(tmp_path):
+    init = toy_image_tokenizer(levels=CONFIG.levels, widths=CONFIG.widths)
+    before = init.fingerprint
+    trained, _ = run(tmp_path, recipe=recipe(steps=1, learning_rate=0.0), init=init)
+    assert trained.fingerprint == before
+
+
+def test_a_frozen_encoder_keeps_the_ids(tmp_path):
+    init = toy_image_tokenizer(levels=CONFIG.levels, widths=CONFIG.widths)
+    images = to_range(Ramps()(0, 4)[0])
+    ids, pictures = init.encode(images), init.decode(init.encode(images))
+    trained, _ = run(tmp_path, recipe=recipe(freeze_encoder=True, learning_rate=0.02), init=init)
+    assert torch.equal(trained.encode(images), ids) and not torch.equal(trained.decode(ids), pictures)
+
+
+def test_validation_is_on_pictures_that_training_does_not_see(tmp_path):
+    numbers: list[int] = []
+
+    class Watched(Ramps):
+        def __call__(self, number, count):
+            numbers.append(number)
+            return super().__call__(number, count)
+
+    run(tmp_path, source=Watched())
+    assert numbers.count(VALIDATION_NUMBER) == 1
+    assert [number for number in numbers if number < VALIDATION_NUMBER - 1] == list(range(8))
+
+
+# ------------------------------------------------------------------------------------------------------------ checks
+
+
+def test_one_picture_is_learned_to_35_db():
+    assert OVERFIT_DB == 35
+    reached = overfit_one(CONFIG, Ramps(), steps=200)
+    assert 35 <= reached < 100
+
+
+def test_a_tokenizer_that_cannot_learn_one_picture_is_told(monkeypatch):
+    class Noise(Ramps):
+        def __call__(self, number, count):
+            generator = torch.Generator().manual_seed(number)
+            return torch.randint(256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator), [""] * count
+
+    with pytest.raises(TrainingError, match="one picture must reach 35.0 dB, got"):
+        overfit_one(CONFIG, Noise(), steps=3)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "told"),
+    [
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "must have contrast"),
+        (torch.full((2, 3, 8, 8), 200, dtype=torch.uint8), r"every pixel is \(200, 200, 200\)"),
+        (torch.rand(2, 3, 8, 8), "must be uint8"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), r"must be uint8 \(B, 3, H, W\)"),
+    ],
+)
+def test_pictures_that_teach_nothing_are_refused_before_training(pictures, told, tmp_path):
+    with pytest.raises(ValueError, match=told):
+        check_input(pictures)
+
+    class Bad(Ramps):
+        def __call__(self, number, count):
+            return pictures, [""] * len(pictures)
+
+    with pytest.raises(ValueError, match=told):
+        run(tmp_path / "out", source=Bad())
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_of_different_flat_colors_have_contrast():
+    check_input(ToySource()(0, 8)[0])
+
+
+def test_uint8_becomes_the_range_of_the_tokenizer():
+    assert to_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
+    assert to_range(torch.arange(256).to(torch.uint8)).abs().max() <= 1
+
+
+# --------------------------------------------------------------------------------------------------------- diagnosis
+
+
+@pytest.mark.parametrize(
+    ("pictures", "codes", "expected"),
+    [(60_000, 4096, 2), (4096, 4096, 1), (4097, 4096, 2), (1, 16, 1), (1 << 40, 2, 40)],
+)
+def test_the_entropy_cliff_is_the_number_of_codes_that_tell_the_pictures_apart(pictures, codes, expected):
+    assert entropy_cliff(pictures, codes) == expected
+    assert codes**expected >= pictures and (expected == 1 or codes ** (expected - 1) < pictures)
+
+
+def test_the_diagnosis_counts_codes_levels_and_bits_as_by_hand(monkeypatch):
+    tokenizer = toy_image_tokenizer()
+    ids = torch.tensor([[[0, 0], [5, 5]], [[5, 11], [0, 0]]])
+    monkeypatch.setattr(tokenizer, "encode", lambda images: ids)
+    monkeypatch.setattr(file, "ssim", lambda a, b: torch.ones(len(a)))  # 8 pixels are fewer than its window
+    scores, reconstructions, levels = diagnose(tokenizer, toy_pictures()[:2])
+    assert scores["codes_in_use"] == 3
+    assert scores["bits_per_code"] == pytest.approx(0.5 * 1 + 0.375 * math.log2(8 / 3) + 0.125 * 3)
+    assert torch.equal(reconstructions, tokenizer.decode(ids, (SIZE, SIZE)))
+    # levels are 4 and 3: id 0 is cells (0, 0), id 5 is (1, 1), id 11 is (3, 2)
+    torch.testing.assert_close(levels, torch.tensor([[0.5, 0.375, 0, 0.125], [0.5, 0.375, 0.125, 0]]))
+
+
+def test_the_histogram_has_a_bar_as_high_as_its_share():
+    sheet = level_histogram(torch.tensor([[0.5, 0.25, 0.0, 0.25], [1.0, 0.0, 0.0, 0.0]]))
+    blue = [sum(sheet.getpixel((14 * column + 14, y)) == (45, 80, 220) for y in range(8, 68)) for column in range(3)]
+    assert blue[0] == pytest.approx(30, abs=1) and blue[1] == pytest.approx(15, abs=1) and blue[2] <= 1
+
+
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"batch_size": 0}])
+def test_recipes_without_work_are_refused(changes):
+    with pytest.raises(ValueError, match="steps and batch_size must be at least 1"):
+        recipe(**changes)
