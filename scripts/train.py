@@ -160,7 +160,7 @@ def open_accelerator(asked: bool) -> Any:
     if not asked and "ACCELERATE_MIXED_PRECISION" not in os.environ:
         return None
     try:
-        from accelerate import Accelerator
+        from accelerate import Accelerator  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ValueError("training through accelerate needs it: pip install tokenloom[train]") from error
     return Accelerator()
