@@ -6,6 +6,7 @@ picture depends on its own seed and not on its batch.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from ..tokenizers.sequence import media_positions, prompt_batch, text_positions
 from .sampler_settings import SamplerSettings
 
 Progress = Callable[[int, int], None]  # steps done, and in all
+AfterStep = Callable[[float, Tensor], Tensor]  # time and x (B, N, D) after a step -> x to go on with
+Solver = Callable[[diffusion.Velocity, Tensor, int, AfterStep], Tensor]  # velocity, noise, steps -> x at time 0
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,17 @@ def prefilled(model: SharedTransformer, tokens: list[list[int]], guidance_scale:
 def draw_ar(model: SharedTransformer, batch: CodeBatch, settings: SamplerSettings, callback: Progress | None) -> Tensor:
     """Codes int64 (B, N), one after the other."""
     prompt, positions = prefilled(model, batch.tokens, settings.guidance_scale)
-    count = model.config.num_positions
+    num_codes = model.config.num_positions
     return autoregressive.generate(
         model,
         prompt,
         positions,
-        torch.stack([torch.rand(count, generator=g) for g in batch.generators]).to(positions.device),
+        torch.stack([torch.rand(num_codes, generator=g) for g in batch.generators]).to(positions.device),
         guidance_scale=settings.guidance_scale,
         temperature=settings.temperature,
         top_k=settings.top_k,
         top_p=settings.top_p,
-        callback=callback and (lambda step: callback(step + 1, count)),
+        callback=callback and (lambda step: callback(step + 1, num_codes)),
     )
 
 
@@ -69,8 +72,8 @@ def draw_masked(
     def predict_ids(ids: Tensor, hidden: Tensor, time: float) -> Tensor:
         return predict(model.embedding((ids + first).masked_fill(hidden, mask_id)), 0.0)
 
-    steps, count = settings.num_inference_steps, model.config.num_positions
-    uniforms = torch.stack([torch.rand(steps, 2, count, generator=g) for g in batch.generators], dim=2)
+    steps, num_codes = settings.num_inference_steps, model.config.num_positions
+    uniforms = torch.stack([torch.rand(steps, 2, num_codes, generator=g) for g in batch.generators], dim=2)
     return masked.unmask(
         predict_ids,
         batch.known,
@@ -82,21 +85,30 @@ def draw_masked(
     )
 
 
+def euler(velocity: diffusion.Velocity, noise: Tensor, steps: int, after: AfterStep) -> Tensor:
+    """The `Solver` that is used when nothing is said."""
+    times = falling_times(steps)
+    return diffusion.euler(velocity, noise, times, lambda step, x: after(float(times[step + 1]), x))
+
+
 def draw_diffusion(
-    model: SharedTransformer, batch: CodeBatch, settings: SamplerSettings, callback: Progress | None
+    model: SharedTransformer,
+    batch: CodeBatch,
+    settings: SamplerSettings,
+    callback: Progress | None,
+    solver: Solver = euler,
 ) -> Tensor:
     """Codes int64 (B, N), all at once out of noise."""
-    noise, codebook = noise_of(model, batch.generators), model.standardized_codebook()
-    steps, times = settings.num_inference_steps, falling_times(settings.num_inference_steps)
+    noise, codebook, steps = noise_of(model, batch.generators), model.standardized_codebook(), count(1)
 
-    def keep(step: int, x: Tensor) -> Tensor:
+    def keep(time: float, x: Tensor) -> Tensor:
+        """Where the codes are known, their own way from noise to data."""
         if callback:
-            callback(step + 1, steps)
-        t = float(times[step + 1])
-        return torch.where(batch.fixed.unsqueeze(-1), torch.lerp(codebook[batch.known], noise, t), x)
+            callback(next(steps), settings.num_inference_steps)
+        return torch.where(batch.fixed.unsqueeze(-1), torch.lerp(codebook[batch.known], noise, time), x)
 
     velocity = velocity_of(model, batch.tokens, settings.guidance_scale)
-    return model.snap(diffusion.euler(velocity, noise, times, keep))
+    return model.snap(solver(velocity, noise, settings.num_inference_steps, keep))
 
 
 def noise_of(model: SharedTransformer, generators: Sequence[torch.Generator]) -> Tensor:
@@ -114,4 +126,5 @@ def velocity_of(model: SharedTransformer, tokens: list[list[int]], guidance_scal
     )
 
 
-DRAW = {"ar": draw_ar, "masked": draw_masked, "diffusion": draw_diffusion}
+Draw = Callable[[SharedTransformer, CodeBatch, SamplerSettings, Progress | None], Tensor]
+DRAW: dict[str, Draw] = {"ar": draw_ar, "masked": draw_masked, "diffusion": draw_diffusion}

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from ..models.transformer import SharedTransformer
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.pretrained import SHIPPED
 from ..tokenizers.text import TextTokenizer
-from .draw_codes import DRAW, CodeBatch, Progress
+from .draw_codes import DRAW, CodeBatch, Progress, Solver, draw_diffusion
 from .sampler_settings import settings_of
 
 MAX_PROMPT_TOKENS = 192
@@ -146,8 +147,8 @@ class TextToImagePipeline:
             TextTokenizer.from_pretrained(folder / "text_tokenizer"),
             lexicon,
         )
-        for name in ("image_tokenizer", "text_tokenizer"):
-            if getattr(pipeline, name).fingerprint != fingerprints.get(name):
+        for name, fingerprint in pipeline.fingerprints.items():
+            if fingerprint != fingerprints.get(name):
                 raise ValueError(f"the {name} in {folder} is not the one this model was trained with; restore it")
         return pipeline
 
@@ -156,9 +157,16 @@ class TextToImagePipeline:
         self.transformer.save_pretrained(folder / "transformer")
         self.image_tokenizer.save_pretrained(folder / "image_tokenizer")
         self.text_tokenizer.save_pretrained(folder / "text_tokenizer")
-        fingerprints = {name: getattr(self, name).fingerprint for name in ("image_tokenizer", "text_tokenizer")}
-        saved = {"fingerprints": fingerprints, "lexicon": sorted(self.lexicon)}
+        self.save_index(folder)
+
+    def save_index(self, folder: Path) -> None:
+        """Write the lexicon, and by which tokenizers the transformer was trained, beside the parts."""
+        saved = {"fingerprints": self.fingerprints, "lexicon": sorted(self.lexicon)}
         write_atomically(folder / INDEX, json.dumps(saved, indent=1, ensure_ascii=False).encode())
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        return {name: getattr(self, name).fingerprint for name in ("image_tokenizer", "text_tokenizer")}
 
     def to(self, device: str | torch.device) -> Self:
         self.transformer.to(device)
@@ -205,6 +213,7 @@ class TextToImagePipeline:
         mask_image: Tensor | None = None,
         output_type: str = "pil",
         callback: Progress | None = None,
+        solver: Solver | None = None,
         **settings: Any,
     ) -> ImagePipelineOutput:
         """Draw pictures, `num_images_per_prompt` of each prompt, in the order of the prompts.
@@ -215,6 +224,7 @@ class TextToImagePipeline:
             image, mask_image: to inpaint: pictures (1 or B, 3, H, W) in [-1, 1] and mask (1 or B, 1, H, W), above 0.5
                 where to draw anew; the code grid decides, so a code that touches the mask is redrawn. Not with `ar`.
             output_type: "pil" or "pt".
+            solver: how `diffusion` follows its field; left out: Euler's steps.
             settings: fields of `SamplerSettings`; None or left out takes the decoder's own default.
 
         Raises:
@@ -222,6 +232,8 @@ class TextToImagePipeline:
         """
         if output_type not in ("pil", "pt"):
             raise ValueError(f'output_type must be "pil" or "pt", got {output_type!r}')
+        if solver is not None and decoder != "diffusion":
+            raise ValueError(f"a solver is for diffusion, got {decoder}; leave it out")
         chosen = settings_of(decoder, **settings)
         prompts = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes)) else [prompt]
         tokens = [ids for p in prompts for ids in [self.tokens(p)] * num_images_per_prompt]
@@ -237,7 +249,8 @@ class TextToImagePipeline:
         generators = picture_generators(generator, len(tokens))
         parts = [slice(start, start + BATCH) for start in range(0, len(tokens), BATCH)]
         batches = [CodeBatch(tokens[s], generators[s], known[s], fixed[s]) for s in parts]
-        ids = [DRAW[decoder](self.transformer, batch, chosen, callback) for batch in batches]
+        draw = DRAW[decoder] if solver is None else partial(draw_diffusion, solver=solver)
+        ids = [draw(self.transformer, batch, chosen, callback) for batch in batches]
         grid_ids = rearrange(torch.cat(ids), "B (h w) -> B h w", h=self.transformer.config.image_grid[0])
         pictures = self.image_tokenizer.decode(grid_ids, self.image_size)
         if image is not None and mask_image is not None:
