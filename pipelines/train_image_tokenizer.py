@@ -137,6 +137,7 @@ def train_image_tokenizer(
     *,
     resume: bool = False,
     init: ImageTokenizer | None = None,
+    device: str | torch.device = "cpu",
     say: Callable[[str], None] = print,
 ) -> ImageTokenizer:
     """Train on `source` and return the tokenizer; checkpoints, curves and pictures are written under `out`.
@@ -151,12 +152,14 @@ def train_image_tokenizer(
     check_input(start)
     if init is None:
         tokenizer.start_linear(to_range(start))
-    tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    validation = to_range(source(VALIDATION_NUMBER, 256)[0])
+    tokenizer.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    validation = to_range(source(VALIDATION_NUMBER, 256)[0].to(device))
     say(plan(config, recipe, tokenizer, validation.shape[-1]))
 
     def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
-        return module(to_range(source(stream, recipe.batch_size)[0]).contiguous(memory_format=torch.channels_last))
+        return module(
+            to_range(source(stream, recipe.batch_size)[0].to(device)).contiguous(memory_format=torch.channels_last)
+        )
 
     def evaluate(module: nn.Module, step: int) -> dict[str, float]:
         scores, reconstructions, levels = diagnose(cast(ReconstructionLosses, module).tokenizer, validation)

@@ -67,10 +67,11 @@ class Batches:
         self.source, self.recipe = source, recipe
         self.image_tokenizer, self.text_tokenizer = image_tokenizer, text_tokenizer
         self.vocabulary = transformer.vocabulary
+        self.device = transformer.embedding.weight.device
 
     def __call__(self, number: int, generator: torch.Generator) -> Batch:
         pictures, captions = self.source(number, self.recipe.batch_size)
-        codes = rearrange(self.image_tokenizer.encode(to_range(pictures)), "B h w -> B (h w)")
+        codes = rearrange(self.image_tokenizer.encode(to_range(pictures.to(self.device))), "B h w -> B (h w)")
         dropped = torch.rand(len(captions), generator=generator) < self.recipe.drop_caption
         tokens = [
             [] if drop else self.text_tokenizer.encode(caption)[: self.recipe.prompt_length - 1]
@@ -79,7 +80,7 @@ class Batches:
         prompts, real = prompt_batch(tokens, self.vocabulary)
         missing = self.recipe.prompt_length - prompts.shape[1]
         prompts, real = F.pad(prompts, (0, missing)), F.pad(real, (0, missing))
-        return Batch(prompts, real, codes)
+        return Batch(prompts.to(self.device), real.to(self.device), codes)
 
 
 @torch.no_grad()
@@ -123,12 +124,14 @@ def train_transformer(
     init: SharedTransformer | None = None,
     sample_prompts: Sequence[str] = (),
     score: Callable[[TextToImagePipeline], dict[str, float]] | None = None,
+    device: str | torch.device = "cpu",
     accelerator: Any = None,
     say: Callable[[str], None] = print,
 ) -> TextToImagePipeline:
     """Train and return the finished pipeline; checkpoints, curves and sample grids are written under `out`.
 
-    `init` starts from another model's weights; `score` adds figures to each evaluation.
+    `init` starts from another model's weights; `score` adds figures to each evaluation. Model and tokenizer move to
+    `device`, or to that of the accelerator.
 
     Raises:
         TrainingError: see `train`.
@@ -138,6 +141,9 @@ def train_transformer(
     model = init or SharedTransformer(config)
     if init is None:
         standardize(model, image_tokenizer, source(VALIDATION_NUMBER - 1, 256)[0])
+    device = accelerator.device if accelerator else device
+    model.to(device)
+    image_tokenizer.to(device)
     losses = DecoderLosses(model, recipe.decoders)
     batches = Batches(source, image_tokenizer, text_tokenizer, model, recipe)
     lexicon = {word for caption in source.captions() for word in words_of(caption)}

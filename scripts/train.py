@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of
+from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
 
 if TYPE_CHECKING:
     from tokenloom.models.transformer import TransformerConfig
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--text-vocab-size", type=int, default=1024, metavar="N", help="of a new one; default: %(default)s")
     add("--size", type=int, default=64, metavar="PIXELS", help="side of the pictures; default: %(default)s")
     add("--plan-only", action="store_true", help="print parameters, FLOPs, memory and hours, and stop")
+    add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
     add("--accelerate", action="store_true", help="train through accelerate; `accelerate launch` needs no option")
 
     shape = parser.add_argument_group("transformer").add_argument
@@ -120,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
             init=init.transformer if init else None,
             sample_prompts=arguments.prompts or watched_prompts(source, texts, recipe.prompt_length),
             score=scene_score(source, recipe.decoders, arguments.score_prompts),
+            device=open_device(arguments.device),
             accelerator=accelerator,
             say=say,
         )

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of
+from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device
 
 if TYPE_CHECKING:
     from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
@@ -20,7 +20,7 @@ RECIPE = (
     *("steps", "batch_size", "learning_rate", "absolute", "edges", "adversarial"),
     *("freeze_encoder", "bfloat16", "seed"),
 )
-IMAGE = ("size", *ARCHITECTURE, *RECIPE, "init", "resume", "overfit_one")
+IMAGE = ("size", *ARCHITECTURE, *RECIPE, "init", "device", "resume", "overfit_one")
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     image.add_argument("--bfloat16", action="store_true", default=None, help="for processors with bfloat16 units")
     image.add_argument("--seed", type=int, metavar="S", help="of weights and pictures; default: 0")
     image.add_argument("--init", metavar="NAME_OR_DIR", help="start from the weights of this tokenizer")
+    image.add_argument("--device", metavar="DEVICE", help="where to train, such as cuda; default: cpu")
     image.add_argument("--resume", action="store_true", default=None, help="go on from the last checkpoint in --out")
     image.add_argument(
         "--overfit-one", action="store_true", default=None, help="train on one picture, which must reach 35 dB"
@@ -112,7 +113,15 @@ def train_image(arguments: argparse.Namespace) -> int:
         reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
         print(f"one picture reached {reached:.1f} dB")
         return 0
-    trained = train_image_tokenizer(config, recipe, source, arguments.out, resume=bool(arguments.resume), init=init)
+    trained = train_image_tokenizer(
+        config,
+        recipe,
+        source,
+        arguments.out,
+        resume=bool(arguments.resume),
+        init=init,
+        device=open_device(arguments.device or "cpu"),
+    )
     trained.save_pretrained(arguments.out)
     shipped = ImageTokenizer.from_pretrained(arguments.out)  # judged as it lies there, in its storage type
     scores, _, _ = diagnose(shipped, to_range(source(VALIDATION_NUMBER, 256)[0]))
