@@ -21,15 +21,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from diffusers import (
-    DiffusionPipeline,
-    FlowMatchEulerDiscreteScheduler,
-    FlowMatchHeunDiscreteScheduler,
-    SchedulerMixin,
-)
-from diffusers import ModelMixin as ModelMixin  # diffusers looks for the base of a part in the module of the part
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from diffusers.models.modeling_utils import ModelMixin as ModelMixin  # diffusers looks for it beside its subclasses
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_flow_match_heun_discrete import FlowMatchHeunDiscreteScheduler
 from torch import Tensor
 
 from ..data.files import write_atomically
@@ -44,6 +40,7 @@ from .text_to_image import BATCH, Generators, TextToImagePipeline, find_model
 
 CODE = "pipeline.py"
 LINE = f"from {__name__} import TextToImageDiffusionPipeline  # noqa: F401\n"
+Scheduler = Any  # those of diffusers have steps and sigmas in common, but no class that says so
 StepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -56,11 +53,11 @@ class Part(ModelMixin):
         super().__init__()
         self.part = part
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **unused: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, *unused: Any, **options: Any) -> None:
         self.part.save_pretrained(save_directory)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **options: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, **options: Any) -> Self:
         """Load what the part itself saved. Options about memory and shards mean nothing for files this small.
 
         Raises:
@@ -94,14 +91,14 @@ class TextToImageDiffusionPipeline(DiffusionPipeline):
     transformer: TransformerPart
     image_tokenizer: ImageTokenizerPart
     text_tokenizer: TextTokenizerPart
-    scheduler: SchedulerMixin
+    scheduler: Scheduler
 
     def __init__(
         self,
         transformer: TransformerPart,
         image_tokenizer: ImageTokenizerPart,
         text_tokenizer: TextTokenizerPart,
-        scheduler: SchedulerMixin,
+        scheduler: Scheduler,
         lexicon: list[str] | None = None,
         fingerprints: dict[str, str] | None = None,
     ):
@@ -123,7 +120,7 @@ class TextToImageDiffusionPipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def wrap(cls, pipeline: TextToImagePipeline, scheduler: SchedulerMixin | None = None) -> Self:
+    def wrap(cls, pipeline: TextToImagePipeline, scheduler: Scheduler = None) -> Self:
         """`pipeline` as diffusers knows pipelines; the default scheduler takes the same steps as ours."""
         return cls(
             TransformerPart(pipeline.transformer),
@@ -138,15 +135,15 @@ class TextToImageDiffusionPipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **options: Any) -> Self:
         """Load a shipped name, a folder of ours, or a folder or hub repository that `save_pretrained` filled."""
         try:
-            folder = find_model(pretrained_model_name_or_path)
+            folder = find_model(os.fspath(pretrained_model_name_or_path))
         except ValueError:
             return super().from_pretrained(pretrained_model_name_or_path, **options)
         if (folder / cls.config_name).is_file():
             return super().from_pretrained(str(folder), **options)
         return cls.wrap(TextToImagePipeline.from_pretrained(folder), **options)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **options: Any) -> None:
-        super().save_pretrained(save_directory, **options)
+    def save_pretrained(self, save_directory: str | os.PathLike, *arguments: Any, **options: Any) -> None:
+        super().save_pretrained(save_directory, *arguments, **options)
         self.text_to_image.save_index(Path(save_directory))
         write_atomically(Path(save_directory) / CODE, LINE.encode())
 
@@ -154,7 +151,7 @@ class TextToImageDiffusionPipeline(DiffusionPipeline):
     def text_to_image(self) -> TextToImagePipeline:
         """Our pipeline on the same parts."""
         parts = self.transformer.part, self.image_tokenizer.part, self.text_tokenizer.part
-        return TextToImagePipeline(*parts, lexicon=self.config.lexicon)
+        return TextToImagePipeline(*parts, lexicon=self.config["lexicon"])
 
     @torch.no_grad()
     def __call__(
@@ -221,7 +218,7 @@ class TextToImageDiffusionPipeline(DiffusionPipeline):
         return x
 
 
-def set_flow_sigmas(scheduler: SchedulerMixin, steps: int, device: torch.device) -> list[float]:
+def set_flow_sigmas(scheduler: Scheduler, steps: int, device: torch.device) -> list[float]:
     """Set a scheduler's steps, evenly spaced where it lets us, and return its sigmas, one more than its timesteps.
 
     Timesteps are no measure of time: some schedulers round them to integers.

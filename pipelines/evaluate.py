@@ -119,7 +119,7 @@ def score_reconstructions(
     pixels = torch.from_numpy(np.stack([render(scene, size) for _, scene in examples]))
     pictures = rearrange(pixels, "N H W C -> N C H W").float() / 127.5 - 1
     decoded = [tokenizer.decode(tokenizer.encode(part.to(device)), (size, size)) for part in pictures.split(64)]
-    return score([request for request, _ in examples], as_arrays(torch.cat(decoded)))
+    return score([request for request, _ in examples], list(as_arrays(torch.cat(decoded))))
 
 
 def half_width(evaluations: Sequence[Evaluation]) -> float:

@@ -44,13 +44,11 @@ def sweep(
     tried: dict[SamplerSettings, Evaluation] = {start.settings: start}
     for name, values in grid.items():
         leader = best(tried.values())
-        others = {key: value for key, value in vars(leader.settings).items() if key != name}
         for value in values:
-            if SamplerSettings(**others, **{name: value}) in tried:
+            settings: dict[str, Any] = vars(leader.settings) | {name: value}
+            if SamplerSettings(**settings) in tried:
                 continue
-            found = evaluate(
-                pipeline, decoder, per_kind=per_kind, seed=seed, advance=advance, **others, **{name: value}
-            )
+            found = evaluate(pipeline, decoder, per_kind=per_kind, seed=seed, advance=advance, **settings)
             tried[found.settings] = found
             yield found
 

@@ -241,7 +241,7 @@ class TextToImagePipeline:
             raise ValueError("a prompt and a picture are needed, got none; name what the picture shows")
         if strange := sorted({repr(word) for p in prompts for word in self.unknown_words(p)}):
             words = f"the training captions never held {', '.join(strange)}; expect little of it"
-            warnings.warn(words, UnknownWordWarning, stacklevel=2)
+            warnings.warn(words, UnknownWordWarning, stacklevel=3)  # past the wrapper of no_grad
         image, mask_image = (None if part is None else part.to(self.device) for part in (image, mask_image))
         known, fixed = self._known_codes(image, mask_image, len(tokens))
         if decoder == "ar" and bool(fixed.any()):
