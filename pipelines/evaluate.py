@@ -150,6 +150,7 @@ def summary(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "pictures": sum(len(evaluation.passed) for evaluation in evaluations),
         "shares": {name: sum(s[name] for s in of_seeds) / len(of_seeds) for name in of_seeds[0]},
         "half_width_95": half_width(evaluations),
+        "overall_of_seeds": [found["overall"] for found in of_seeds],
         "seconds_per_picture": sum(evaluation.seconds for evaluation in evaluations) / len(evaluations),
         "model_evaluations": first.model_evaluations,
     }

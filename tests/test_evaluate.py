@@ -120,12 +120,13 @@ def test_the_table_has_a_line_for_each_and_the_summary_is_json():
     known, new = (evaluate(Painter(), "diffusion", per_kind=2, seed=0, held_out=held_out) for held_out in (False, True))
     summaries = json.loads(json.dumps([summary([known, known]), summary([new])]))
     assert summaries[0]["pictures"] == 24 and summaries[0]["seeds"] == [0, 0]
-    assert summaries[0]["shares"] == known.shares
+    assert summaries[0]["shares"] == known.shares and summaries[0]["overall_of_seeds"] == [1, 1]
     names, first, second = table(summaries).splitlines()
     assert names.split()[:3] == ["decoder", "prompts", "single"]
     assert first.split()[:9] == ["diffusion", "known", *["1.000"] * 7]
     assert second.split()[:9] == ["diffusion", "new", "-", "-", *["1.000"] * 5]
-    assert first.endswith("guidance_scale 3, num_inference_steps 24")
+    steps = DEFAULTS["diffusion"].num_inference_steps
+    assert first.endswith(f"guidance_scale 3, num_inference_steps {steps}")
 
 
 # --------------------------------------------------------------------------------------------------------------- sweep
