@@ -6,6 +6,8 @@ B rows, V vocabulary. A row is decided by its own uniform number alone, so a pic
 import torch
 from torch import Tensor
 
+SMALLEST_TEMPERATURE = 1e-6  # below, logits / temperature may leave the range of float32
+
 
 def restrict(logits: Tensor, *, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """Logits (..., V) with -inf outside the `top_k` largest (0: all) and outside the nucleus of mass `top_p`.
@@ -28,11 +30,11 @@ def restrict(logits: Tensor, *, top_k: int = 0, top_p: float = 1.0) -> Tensor:
 def sample(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """Logits (..., V) and uniform numbers (...) in [0, 1) -> int64 ids (...), by the inverse distribution function.
 
-    Temperature 0 takes the likeliest id.
+    Temperature 0 takes the likeliest id, and so does one below `SMALLEST_TEMPERATURE`.
     """
     if temperature < 0:
         raise ValueError(f"temperature must be at least 0, got {temperature}")
-    if temperature == 0:
+    if temperature < SMALLEST_TEMPERATURE:
         return logits.argmax(-1)
     logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # the largest stays 0, however low the temperature
     mass = restrict(logits, top_k=top_k, top_p=top_p).softmax(-1).cumsum(-1)

@@ -66,7 +66,8 @@ def test_temperature_zero_and_top_k_one_take_the_likeliest_whatever_the_chance(u
     assert torch.equal(sample(logits, uniforms, temperature=0), likeliest)
     assert torch.equal(sample(logits, uniforms, top_k=1), likeliest)
     assert torch.equal(sample(logits, uniforms, top_p=1e-9), likeliest)
-    assert torch.equal(sample(logits, uniforms, temperature=1e-4), likeliest)
+    for low in (1e-4, 1e-20, 1e-40, 1e-300):  # divided by these, logits would leave the range of numbers
+        assert torch.equal(sample(logits, uniforms, temperature=low), likeliest)
 
 
 @pytest.mark.parametrize("top_k", [2, 5, 12, 100])
