@@ -176,6 +176,7 @@ def train_transformer(
             write_png(out / "samples" / f"step-{step:08d}.png", image_grid(torch.cat(rows), len(sample_prompts)))
         return scores | (score(pipeline) if score else {})
 
+    pipeline_of(losses)  # refuses tokenizers that do not fit the model, before anything is written
     loop = LoopConfig(
         steps=recipe.steps,
         schedule=trapezoid(recipe.steps, warmup=recipe.warmup, decay=recipe.decay),
