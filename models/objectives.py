@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..tokenizers.sequence import media_positions, text_positions
 from .corruption import add_noise, mask_ids
 from .diffusion import evidence
+from .head_loss import head_loss
 from .schedules import cosine_masked_share
 from .transformer import Role, SharedTransformer
 
@@ -62,9 +62,8 @@ class DecoderLosses(nn.Module):
         losses = {}
         for name, slots, (_, _, learned, prior) in zip(self.decoders, hidden, rows, strict=True):
             slots = slots[:, :-1] if name == "ar" else slots[:, 1:]
-            logits = model.logits(slots[learned])
-            logits = logits if prior is None else logits + prior.flatten(0, 1)
-            losses[name] = F.cross_entropy(logits, batch.codes[learned])
+            prior = None if prior is None else prior.flatten(0, 1)
+            losses[name] = head_loss(slots[learned], model.head.weight, batch.codes[learned], prior)
         return losses
 
     def _embedded(self, ids: Tensor) -> Tensor:
