@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "detokenize": ("detokenize", "turn token shards back into pictures and texts"),
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts or of pictures on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
+    "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),
 }
 
 
