@@ -186,7 +186,7 @@ def train_image_tokenizer(
     state = {"config": asdict(config), "recipe": asdict(recipe)}
     average = train(losses, loss, [optimizer], loop, out, evaluate=evaluate, state=state, resume=resume, say=say)
     trained = cast(ReconstructionLosses, average).tokenizer
-    return trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return trained.to(memory_format=torch.contiguous_format)
 
 
 @torch.no_grad()

@@ -54,7 +54,7 @@ def dit(config: TransformerConfig) -> Any:
     from diffusers import DiTTransformer2DModel
 
     channels = len(config.image_levels)
-    return DiTTransformer2DModel(
+    model: Any = DiTTransformer2DModel(
         num_attention_heads=config.num_heads,
         attention_head_dim=config.head_dim,
         in_channels=channels,
@@ -62,7 +62,8 @@ def dit(config: TransformerConfig) -> Any:
         num_layers=config.num_layers,
         sample_size=config.image_grid[0],
         patch_size=1,
-    ).eval()
+    )
+    return model.eval()
 
 
 @torch.no_grad()
