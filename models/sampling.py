@@ -36,8 +36,7 @@ def sample(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_k: 
         raise ValueError(f"temperature must be at least 0, got {temperature}")
     if temperature < SMALLEST_TEMPERATURE:
         return logits.argmax(-1)
-    logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # the largest stays 0, however low the temperature
-    mass = restrict(logits, top_k=top_k, top_p=top_p).softmax(-1).cumsum(-1)
+    mass = restrict(logits / temperature, top_k=top_k, top_p=top_p).softmax(-1).cumsum(-1)
     # The last entry may fall short of 1 by rounding, and an id of no mass must never be drawn.
     total = mass[..., -1]
     point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
