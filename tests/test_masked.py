@@ -102,6 +102,22 @@ def test_without_noise_the_surest_positions_are_kept_first():
         assert hidden.tolist() == [[n < count for n in range(N)]] * B
 
 
+@pytest.mark.parametrize("choice_temperature", [0.5, 2.0, 10.0])
+def test_sureness_is_the_log_probability_blurred_by_noise_that_falls_with_time(choice_temperature):
+    """Step by step by hand: of the positions still hidden, those stay that are least sure."""
+    logits, uniforms = random_logits(B, N, V), chance(5)
+    nothing, recorder = torch.zeros(B, N, dtype=torch.bool), Recorder(logits)
+    unmask(recorder, holes(nothing), nothing, uniforms, temperature=0, choice_temperature=choice_temperature)
+    sure = logits.log_softmax(-1).amax(-1)
+    for step in range(4):
+        noise = -torch.log(-torch.log(uniforms[step, 1]))
+        blurred = sure + choice_temperature * (1 - step / 5) * noise
+        for row in range(B):
+            hidden = recorder.hidden[step][row].nonzero().flatten()
+            stay = hidden[blurred[row, hidden].argsort()[: int(recorder.hidden[step + 1][row].sum())]]
+            assert recorder.hidden[step + 1][row].nonzero().flatten().tolist() == sorted(stay.tolist())
+
+
 def test_choice_temperature_spreads_what_is_kept_first():
     logits = torch.zeros(B, N, V)
     logits[:, :, 3] = torch.arange(N) / 2

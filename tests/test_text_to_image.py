@@ -20,7 +20,8 @@ from tests.doubles import (
 )
 from tokenloom.data.media import to_pil
 from tokenloom.pipelines import text_to_image
-from tokenloom.pipelines.sampler_settings import DECODERS
+from tokenloom.pipelines.draw_codes import CodeBatch, draw_diffusion, noise_of
+from tokenloom.pipelines.sampler_settings import DECODERS, settings_of
 from tokenloom.pipelines.text_to_image import (
     MAX_PROMPT_TOKENS,
     MAX_SEED,
@@ -186,6 +187,24 @@ def test_what_is_drawn_depends_on_what_is_given(pipeline, decoder):
         for n in (0, 11)
     )
     assert not torch.equal(one[:, :, 1], other[:, :, 1])
+
+
+def test_given_codes_travel_from_their_noise_to_their_latents_beside_the_others(pipeline):
+    """`diffusion` must see them as noisy as the rest, or it would be asked what it was never trained on."""
+    model = pipeline.transformer
+    known, fixed = torch.tensor([[3, 0, 7, 0]]), torch.tensor([[True, False, True, False]])
+    seen: dict[float, Tensor] = {}
+
+    def solver(velocity, noise, steps, after):
+        seen.update({time: after(time, torch.full_like(noise, 9.0)) for time in (1.0, 0.25, 0.0)})
+        return noise
+
+    batch = CodeBatch([pipeline.tokens("white")], seeded(0, 1), known, fixed)
+    draw_diffusion(model, batch, settings_of("diffusion"), None, solver)
+    noise, latents = noise_of(model, seeded(0, 1)), model.standardized_codebook()[known]
+    for time, x in seen.items():
+        torch.testing.assert_close(x[fixed], ((1 - time) * latents + time * noise)[fixed])
+        assert (x[~fixed] == 9).all()
 
 
 def test_a_code_that_the_mask_touches_is_drawn_anew_and_only_its_masked_pixels_change(pipeline):

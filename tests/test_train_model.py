@@ -186,6 +186,22 @@ def test_losses_of_every_decoder_are_told_and_samples_are_drawn(tmp_path, image_
     assert scored == [sorted({*COLORS, "over"})] * 2
 
 
+def test_every_step_has_chance_of_its_own(tmp_path, image_tokenizer, monkeypatch):
+    """Which captions are left out, what is masked and how much noise: all from one generator of the step."""
+    seeds: list[int] = []
+
+    def watched(self, number, generator):
+        seeds.append(generator.initial_seed())
+        return made(self, number, generator)
+
+    made = Batches.__call__
+    monkeypatch.setattr(Batches, "__call__", watched)
+    run(tmp_path / "a", image_tokenizer)
+    assert len(set(seeds)) == 6 + 1  # steps, and the validation, which is the same each time
+    run(tmp_path / "b", image_tokenizer, made=recipe(seed=1))
+    assert len(set(seeds)) == 2 * (6 + 1)
+
+
 def test_evaluation_does_not_change_what_is_learned(tmp_path, image_tokenizer):
     run(tmp_path / "often", image_tokenizer, made=recipe(evaluate_every=1), sample_prompts=["red over blue"])
     run(tmp_path / "never", image_tokenizer, made=recipe(evaluate_every=100))
