@@ -53,7 +53,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, eps=EPSILON)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=EPSILON)  # fused only in one type
 
 
 class Attention(nn.Module):
