@@ -90,7 +90,7 @@ def test_a_tiny_model_learns_one_batch_by_heart_and_draws_it(decoders):
     model = toy_transformer(alive=False, width=48).train()
     losses = DecoderLosses(model, decoders)
     optimizers = muon_and_adamw(model.blocks, losses, muon_lr=0.05, adamw_lr=0.02)
-    batch, steps = batch_of(model), 200
+    batch, steps = batch_of(model), 300
     batch = Batch(*(part.repeat(8, 1) for part in (batch.prompts, batch.real, batch.codes)))  # eight noises at once
     for step in range(steps):
         for optimizer in optimizers:
