@@ -4,12 +4,15 @@ B sequences, L new tokens, P tokens already in the cache, D width, heads x head_
 `scaled_dot_product_attention`. Values are mixed with those of the first layer (value residual, arXiv:2410.17897).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .rotary import rotate
 
@@ -54,6 +57,23 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=EPSILON)  # fused only in one type
+
+
+@contextmanager
+def plain_products() -> Iterator[None]:
+    """Attention as products and a softmax, in the type of its inputs, instead of torch's fused kernel.
+
+    For training on a CPU: on some hundred tokens, forward and backward take a third of the time of the fused kernel,
+    whose backward pass was made for long sequences (bfloat16, 65 queries on 129 keys).
+    """
+    backends = torch.backends.cuda  # where torch keeps the switch, for the CPU too
+    before = backends.fp16_bf16_reduction_math_sdp_allowed()
+    backends.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        backends.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 class Attention(nn.Module):

@@ -1,8 +1,8 @@
 """Optimizers: Muon for the matrices of the trunk, AdamW for everything else.
 
 Muon (Jordan et al. 2024) takes the momentum of a weight matrix and makes it nearly orthogonal by a few Newton-Schulz
-steps. torch.optim.Muon does these in bfloat16, which is slow on CPUs without matrix units for it; here they run in
-float32 and for all matrices of one shape at once. Updates are scaled to the size of AdamW's (arXiv:2502.16982, 2.2).
+steps. torch.optim.Muon does these in bfloat16, which is slow on CPUs without units for it; here the caller chooses, and
+all matrices of one shape go at once. Updates are scaled to the size of AdamW's (arXiv:2502.16982, 2.2).
 """
 
 import math
@@ -32,8 +32,15 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalized; for two-dimensional weights only."""
 
     def __init__(
-        self, params: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.01
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.01,
+        dtype: torch.dtype = torch.float32,  # of the Newton-Schulz steps
     ):
+        self.dtype = dtype
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         for parameter in (p for group in self.param_groups for p in group["params"]):
             if parameter.ndim != 2:
@@ -49,7 +56,8 @@ class Muon(torch.optim.Optimizer):
                     by_shape[parameter.shape].append(parameter)
             for shape, parameters in by_shape.items():
                 scale = group["lr"] * 0.2 * math.sqrt(max(shape))
-                update = orthogonalize(torch.stack([self._momentum(p, group["momentum"]) for p in parameters]))
+                moments = torch.stack([self._momentum(p, group["momentum"]) for p in parameters])
+                update = orthogonalize(moments.to(self.dtype)).to(moments.dtype)
                 for parameter, direction in zip(parameters, update, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-scale)
 
@@ -64,11 +72,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def muon_and_adamw(
-    trunk: nn.Module, module: nn.Module, *, muon_lr: float, adamw_lr: float
+    trunk: nn.Module, module: nn.Module, *, muon_lr: float, adamw_lr: float, dtype: torch.dtype = torch.float32
 ) -> list[torch.optim.Optimizer]:
-    """Muon on the matrices of `trunk`, a part of `module`, and AdamW without decay on all other parameters."""
+    """Muon on the matrices of `trunk`, a part of `module`, and AdamW without decay on all other parameters.
+
+    `dtype` is that of Muon's own products.
+    """
     matrices = [p for p in trunk.parameters() if p.ndim == 2 and min(p.shape) > 8]
     chosen = {id(p) for p in matrices}
     others = [p for p in module.parameters() if id(p) not in chosen and p.requires_grad]
     adamw = torch.optim.AdamW(others, lr=adamw_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    return [Muon(matrices, lr=muon_lr), adamw]
+    return [Muon(matrices, lr=muon_lr, dtype=dtype), adamw]

@@ -6,6 +6,7 @@ captions; a share of the captions is left out, for guidance.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from ..data.loader import generator_of
 from ..data.media import image_grid, write_png
+from ..models.attention import plain_products
 from ..models.objectives import Batch, DecoderLosses
 from ..models.optimizers import muon_and_adamw
 from ..models.schedules import trapezoid
@@ -154,7 +156,9 @@ def train_transformer(
         batch = batches(stream, generator)
         if recipe.compile and "trunk" not in vars(model):  # here, so that the moving average stays as it is
             model.trunk = torch.compile(model.trunk, dynamic=False)  # type: ignore[method-assign]
-        with torch.autocast(batch.codes.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+        kind = batch.codes.device.type
+        attention = plain_products() if kind == "cpu" else nullcontext()
+        with attention, torch.autocast(kind, torch.bfloat16, enabled=recipe.bfloat16):
             values = module(batch, generator)
         return torch.stack(list(values.values())).mean(), {name: float(v.detach()) for name, v in values.items()}
 
@@ -186,7 +190,13 @@ def train_transformer(
     )
     fingerprints = {"image_tokenizer": image_tokenizer.fingerprint, "text_tokenizer": text_tokenizer.fingerprint}
     state = {"config": asdict(model.config), "recipe": asdict(recipe), "fingerprints": fingerprints}
-    optimizers = muon_and_adamw(model.blocks, losses, muon_lr=recipe.muon_lr, adamw_lr=recipe.adamw_lr)
+    optimizers = muon_and_adamw(
+        model.blocks,
+        losses,
+        muon_lr=recipe.muon_lr,
+        adamw_lr=recipe.adamw_lr,
+        dtype=torch.bfloat16 if recipe.bfloat16 else torch.float32,
+    )
     average = train(
         losses,
         loss,

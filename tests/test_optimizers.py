@@ -37,15 +37,16 @@ def train(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], step
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.5])
-def test_a_step_is_that_of_torch_optim_muon(weight_decay):
-    """Theirs iterates in bfloat16, so the way travelled may differ by two percent."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_is_that_of_torch_optim_muon(weight_decay, dtype):
+    """Theirs iterates in bfloat16, so the way travelled may differ by some percent."""
     ours, theirs = ([nn.Parameter(random(16, 48)), nn.Parameter(random(48, 16, seed=1))] for _ in range(2))
     start = [p.detach().clone() for p in ours]
     options = {"lr": 0.02, "momentum": 0.9, "weight_decay": weight_decay}
-    train(Muon(ours, **options), ours)
+    train(Muon(ours, dtype=dtype, **options), ours)
     train(torch.optim.Muon(theirs, adjust_lr_fn="match_rms_adamw", **options), theirs)
     for a, b, before in zip(ours, theirs, start, strict=True):
-        assert (a - b).norm() < 0.02 * (a - before).norm()
+        assert (a - b).norm() < 0.03 * (a - before).norm()
 
 
 def test_matrices_of_one_shape_go_together_but_each_as_by_itself():
