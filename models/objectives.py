@@ -87,7 +87,8 @@ class DecoderLosses(nn.Module):
 
     def _diffusion(self, codes: Tensor, generator: torch.Generator) -> "_Row":
         model, codebook = self.model, self.model.standardized_codebook()
-        time = torch.rand(len(codes), generator=generator).to(codes.device)
+        # Density 2 t: at low t the evidence alone says every code, and there is nothing to learn.
+        time = torch.rand(len(codes), generator=generator).sqrt().to(codes.device)
         noise = torch.randn(*codes.shape, codebook.shape[1], generator=generator).to(codes.device)
         noisy = add_noise(codebook[codes], noise, time)
         begin = self._embedded(codes[:, :0])

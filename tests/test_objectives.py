@@ -145,7 +145,7 @@ def test_the_loss_of_diffusion_is_the_posterior_of_the_code_by_bayes_rule():
     model.latent_mean.fill_(0.1)
     model.latent_std.fill_(0.6)
     codebook = (model.quantizer.codebook() - 0.1) / 0.6
-    time = torch.rand(4, generator=generator)
+    time = torch.rand(4, generator=generator).sqrt()
     noise = torch.randn(4, 4, 2, generator=generator)
     t = time[:, None, None]
     x = (1 - t) * codebook[CODES] + t * noise
