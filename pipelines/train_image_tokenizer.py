@@ -38,6 +38,7 @@ class ImageTokenizerRecipe:
     absolute: float = 0.3  # weight of the absolute error
     edges: float = 0.3  # weight of the perceptual term
     adversarial: float = 0.0  # weight of the adversarial term; 0: no discriminator
+    plain: float = 0.0  # weight of what codes of squares of one color say beyond the color
     freeze_encoder: bool = False  # train the decoder alone: ids made before stay good
     bfloat16: bool = False  # convolutions in bfloat16; pays where the processor has bfloat16 units
     seed: int = 0
@@ -84,15 +85,34 @@ class ReconstructionLosses(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Pictures (B, 3, H, W) in [-1, 1] -> what to minimize, and figures to show."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            outputs, _ = self.tokenizer(images)
+            outputs, z_q = self.tokenizer(images)
         outputs = outputs.float()
         value = reconstruction_loss(outputs, images, absolute=self.recipe.absolute, edges=self.recipe.edges)
         figures = {"psnr_train": float(psnr(outputs.detach(), images).mean())}
+        if self.recipe.plain:
+            excess = plain_excess(self.tokenizer, images, z_q)
+            value = value + self.recipe.plain * excess
+            figures["plain_excess"] = float(excess.detach())
         if self.discriminator is not None:
             deceive, detect = adversarial_losses(self.discriminator, outputs, images)
             value = value + self.recipe.adversarial * deceive + detect
             figures["discriminator"] = float(detect.detach())
         return value, figures
+
+
+def plain_excess(tokenizer: ImageTokenizer, images: Tensor, z_q: Tensor) -> Tensor:
+    """Mean squared distance of codes from the linear code, counted where a square has one color.
+
+    An encoder that sees beyond its square uses the codes of plain ones to tell more of their neighbors. That helps a
+    reconstruction little and costs a model on the codes much: most squares of a drawing are plain, and each then has
+    some bits that look like chance. `images` (B, 3, H, W), latents `z_q` (B, D, h, w).
+    """
+    squares = rearrange(images, "B C (h p) (w q) -> B C h w (p q)", h=z_q.shape[2], w=z_q.shape[3])
+    plain = (squares.amax(-1) - squares.amin(-1)).amax(1) < 1 / 255  # (B, h, w)
+    with torch.no_grad():
+        linear = rearrange(tokenizer.encoder.linear(images), "B D h w -> B h w D")
+        target = rearrange(tokenizer.quantizer(linear), "B h w D -> B D h w")
+    return ((z_q - target).square().sum(1) * plain).mean()
 
 
 @torch.no_grad()

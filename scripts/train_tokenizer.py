@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TEXT = ("vocab_size", "special_tokens", "normalization", "lowercase", "min_frequency")
 ARCHITECTURE = ("stride", "levels", "widths", "encoder_blocks", "decoder_blocks", "storage_dtype")
 RECIPE = (
-    *("steps", "batch_size", "learning_rate", "absolute", "edges", "adversarial"),
+    *("steps", "batch_size", "learning_rate", "absolute", "edges", "adversarial", "plain"),
     *("freeze_encoder", "bfloat16", "seed"),
 )
 IMAGE = ("size", *ARCHITECTURE, *RECIPE, "init", "device", "resume", "overfit_one")
@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     image.add_argument(
         "--adversarial", type=float, metavar="WEIGHT", help="of a discriminator's verdict; default: none"
     )
+    image.add_argument("--plain", type=float, metavar="WEIGHT", help="of what plain squares say beyond their color; 0")
     image.add_argument(
         "--freeze-encoder", action="store_true", default=None, help="train the decoder alone: ids stay what they are"
     )

@@ -21,6 +21,7 @@ from tokenloom.pipelines.train_image_tokenizer import (
     entropy_cliff,
     level_histogram,
     overfit_one,
+    plain_excess,
     to_range,
     train_image_tokenizer,
 )
@@ -219,3 +220,33 @@ def test_the_histogram_has_a_bar_as_high_as_its_share():
 def test_recipes_without_work_are_refused(changes):
     with pytest.raises(ValueError, match="steps and batch_size must be at least 1"):
         recipe(**changes)
+
+
+def test_only_plain_squares_are_held_to_the_linear_code():
+    noise = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    half = noise.clone()
+    half[:, :, :, : SIZE // 2] = 0.3  # the left column of squares has one color
+
+    def excess(images: Tensor, alive: bool) -> float:
+        tokenizer = toy_image_tokenizer(alive=alive)
+        return float(plain_excess(tokenizer, images, tokenizer(images)[1]).detach())
+
+    assert excess(half, alive=True) > 0 == excess(noise, alive=True)
+    assert excess(half, alive=False) == 0  # a fresh network adds nothing to the linear code
+
+
+def test_a_weight_on_plain_squares_takes_what_they_say_beyond_their_color():
+    source = ToySource()
+    images = to_range(source(0, 16)[0])
+    found = []
+    for weight in (0.0, 1.0):
+        tokenizer = toy_image_tokenizer(seed=2)
+        made = recipe(steps=40, batch_size=16, plain=weight, evaluate_every=100, learning_rate=1e-2)
+        losses = file.ReconstructionLosses(tokenizer, made)
+        optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=1e-2)
+        for _ in range(made.steps):
+            optimizer.zero_grad()
+            losses(images)[0].backward()
+            optimizer.step()
+        found.append(float(plain_excess(tokenizer, images, tokenizer(images)[1]).detach()))
+    assert found[1] < 0.5 * found[0]
