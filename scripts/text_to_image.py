@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.pipelines.sampler_settings import DECODERS
+from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
 from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--image and --mask go together")
     if arguments.num_images < 1:
         raise UsageError(f"--num-images must be at least 1, got {arguments.num_images}")
+    for option, name in (("--steps", "num_inference_steps"), ("--temperature", "temperature")):
+        if getattr(arguments, option[2:]) is not None and name not in USED_BY[arguments.decoder]:
+            knowing = " and ".join(decoder for decoder, names in USED_BY.items() if name in names)
+            raise UsageError(f"{option} is a setting of {knowing}; leave it out with {arguments.decoder}")
     prompts = [*arguments.prompts, *(read_prompts(arguments.file) if arguments.file else [])]
     count = len(prompts) * arguments.num_images
     if not 1 <= count <= MAX_PICTURES:

@@ -50,8 +50,9 @@ def pixels(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_one_picture_is_the_file_and_a_seed_gives_the_same_bytes(draw, tmp_path, decoder, capsys):
     first, again, other = tmp_path / "new" / "a.png", tmp_path / "b.PNG", tmp_path / "c.png"
+    steps = () if decoder == "ar" else ("--steps", 3)
     for out, seed in ((first, 3), (again, 3), (other, 4)):
-        assert draw(PROMPTS[0], "--decoder", decoder, "--seed", seed, "--steps", 3, "--out", out) == 0
+        assert draw(PROMPTS[0], "--decoder", decoder, "--seed", seed, *steps, "--out", out) == 0
     assert pixels(first).shape == (SIZE, SIZE, 3)
     assert first.read_bytes() == again.read_bytes() != other.read_bytes()
     assert capsys.readouterr().out.splitlines() == [str(first), str(again), str(other)]
@@ -143,7 +144,7 @@ def test_words_that_training_never_saw_are_named_in_one_line(draw, tmp_path, cap
         (("--image", "missing.png", "--mask", "missing.png", "--decoder", "masked"), "missing.png: No such file"),
         (("--prompts", "latin1.txt"), "latin1.txt: prompts must be UTF-8 text"),
         (("--guidance-scale", "nan"), "guidance_scale must be 0 to 100"),
-        (("--steps", "0"), "num_inference_steps must be 1 to 1000"),
+        (("--decoder", "masked", "--steps", "0"), "num_inference_steps must be 1 to 1000"),
         (("--temperature", "-1"), "temperature must be a number of at least 0"),
         (("--seed", "-1"), "a seed must be 0 to"),
         (("--seed", str(2**70)), "a seed must be 0 to"),
@@ -176,6 +177,8 @@ def test_wrong_usage_is_exit_code_2(draw, tmp_path):
     assert wrong_usage(draw, PROMPTS[0], "--num-images", 10**9, "--out", tmp_path / "a")
     assert wrong_usage(draw, PROMPTS[0], "--image", "a.png", "--out", tmp_path / "a.png")
     assert wrong_usage(draw, PROMPTS[0], "--decoder", "magic", "--out", tmp_path / "a.png")
+    assert wrong_usage(draw, PROMPTS[0], "--decoder", "ar", "--steps", 4, "--out", tmp_path / "a.png")
+    assert wrong_usage(draw, PROMPTS[0], "--decoder", "diffusion", "--temperature", 1, "--out", tmp_path / "a.png")
     assert wrong_usage(draw, PROMPTS[0], "--device", "nowhere", "--out", tmp_path / "a.png")
 
 
