@@ -86,8 +86,9 @@ class Batches:
 
 
 @torch.no_grad()
-def standardize(model: SharedTransformer, image_tokenizer: ImageTokenizer, pictures: Tensor) -> None:
-    """Set the model's latent statistics to those of `pictures`, uint8 (N, 3, H, W)."""
+def standardize(model: SharedTransformer, image_tokenizer: ImageTokenizer, source: PictureSource) -> None:
+    """Set the model's latent statistics to those of pictures of `source`."""
+    pictures, _ = source(VALIDATION_NUMBER - 1, 256)
     latents = image_tokenizer.quantizer.ids_to_latents(image_tokenizer.encode(to_range(pictures))).flatten(0, -2)
     model.latent_mean.copy_(latents.mean(0))
     model.latent_std.copy_(latents.std(0).clamp(min=1e-3))
@@ -142,7 +143,7 @@ def train_transformer(
     torch.manual_seed(recipe.seed)  # only the initial weights come from here
     model = init or SharedTransformer(config)
     if init is None:
-        standardize(model, image_tokenizer, source(VALIDATION_NUMBER - 1, 256)[0])
+        standardize(model, image_tokenizer, source)
     device = accelerator.device if accelerator else device
     model.to(device)
     image_tokenizer.to(device)

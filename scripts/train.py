@@ -72,8 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.out is None and not arguments.plan_only:
         raise UsageError("--out DIR is needed")
-    if arguments.init and (arguments.tokenizer or arguments.text_tokenizer):
-        raise UsageError("--init brings its tokenizers; leave out --tokenizer and --text-tokenizer")
+    if arguments.init and arguments.text_tokenizer:
+        raise UsageError("--init brings its text tokenizer; leave out --text-tokenizer")
 
     from tokenloom.models.transformer import SharedTransformer
     from tokenloom.pipelines.open_tokenizer import KINDS
@@ -85,12 +85,15 @@ def run(arguments: argparse.Namespace) -> int:
         watched_prompts,
     )
     from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
-    from tokenloom.pipelines.train_model import TransformerRecipe, plan, train_transformer
+    from tokenloom.pipelines.train_model import TransformerRecipe, plan, standardize, train_transformer
 
     recipe = TransformerRecipe(**given(arguments, *RECIPE))
     source = open_source(arguments.data, arguments.size, recipe.seed, whole)
     init = TextToImagePipeline.from_pretrained(arguments.init) if arguments.init else None
-    images = init.image_tokenizer if init else learned_image_tokenizer(arguments.tokenizer or KINDS["image"].default)
+    if init and not arguments.tokenizer:
+        images = init.image_tokenizer
+    else:  # with --init, it goes on learning on codes that it does not know yet
+        images = learned_image_tokenizer(arguments.tokenizer or KINDS["image"].default)
     if arguments.plan_only:
         print(plan(SharedTransformer(config_of(arguments, images, arguments.text_vocab_size, init)), recipe))
         return 0
@@ -108,6 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
             say=say,
         )
     )
+    if init and arguments.tokenizer:
+        standardize(init.transformer, images, source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnknownWordWarning)  # prompts to watch may go beyond the data
         trained = train_transformer(
@@ -141,7 +146,7 @@ def config_of(
     """What is asked for, or what --init brings.
 
     Raises:
-        UsageError: it is asked for something else than --init brings.
+        UsageError: it is asked for something else than --init brings, or for codes of other levels.
     """
     from tokenloom.models.transformer import TransformerConfig
     from tokenloom.pipelines.prepare_training import grid_of
@@ -151,6 +156,7 @@ def config_of(
         levels = image_tokenizer.config.levels
         return TransformerConfig(text_vocab_size=text_vocab_size, image_levels=levels, **asked)
     config = init.transformer.config
+    asked["image_levels"] = image_tokenizer.config.levels
     changed = [name for name, value in asked.items() if getattr(config, name) != value]
     if changed:
         raise UsageError(f"--init brings {changed[0]} {getattr(config, changed[0])}, not {asked[changed[0]]}; keep it")

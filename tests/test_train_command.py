@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.doubles import CAPTIONS, SIZE, toy_image_tokenizer, toy_picture, toy_pictures
+from tests.doubles import CAPTIONS, SIZE, awaken, toy_image_tokenizer, toy_picture, toy_pictures
 from tokenloom.models.transformer import TransformerConfig
 from tokenloom.pipelines import train_model
 from tokenloom.pipelines.picture_sources import open_source, whole
@@ -20,6 +20,7 @@ from tokenloom.pipelines.prepare_training import scene_score, watched_prompts
 from tokenloom.pipelines.text_to_image import TextToImagePipeline
 from tokenloom.pipelines.train_model import TransformerRecipe
 from tokenloom.scripts import cli, train
+from tokenloom.tokenizers.image import ImageTokenizer
 from tokenloom.tokenizers.text import TextTokenizer
 
 SHAPE = f"--size {SIZE} --width 16 --layers 1 --heads 1 --text-vocab-size 270".split()
@@ -97,10 +98,34 @@ def test_init_brings_weights_tokenizers_and_words(world, capsys):
     assert second.lexicon == {*"red green blue white over gray".split()}
     for name, tensor in weights(first).items():
         torch.testing.assert_close(weights(world / "second" / "final")[name], tensor, atol=1e-6, rtol=1e-6)
-    for more, told in (("--width", "32"), "--init brings width 16"), (("--tokenizer", "x"), "leave out --tokenizer"):
+    for more, told in (
+        (("--width", "32"), "--init brings width 16"),
+        (("--text-tokenizer", "x"), "leave out --text-tokenizer"),
+    ):
         with pytest.raises(SystemExit):
             tokenloom_train(*words, *more)
         assert told in capsys.readouterr().err
+
+
+def test_init_goes_on_with_the_codes_of_another_tokenizer_and_keeps_all_else(world, capsys):
+    assert tokenloom_train(*words_for(world, "first"), "--steps", 1) == 0
+    first = world / "first" / "final"
+    codes = ImageTokenizer.from_pretrained(world / "codes")
+    awaken(codes, 1)
+    codes.save_pretrained(world / "others")
+    toy_image_tokenizer(levels=(5, 5)).save_pretrained(world / "wider")
+    words = ["--data", world / "pictures", "--out", world / "second", "--init", first, *TOY, "--steps", 1]
+    rates = ["--muon-lr", "1e-9", "--adamw-lr", "1e-9"]
+    assert tokenloom_train(*words, *rates, "--tokenizer", world / "others") == 0
+    second = TextToImagePipeline.from_pretrained(world / "second" / "final")
+    assert second.image_tokenizer.fingerprint == ImageTokenizer.from_pretrained(world / "others").fingerprint
+    old, new = weights(first), weights(world / "second" / "final")
+    assert not torch.equal(old["latent_mean"], new["latent_mean"])  # those of the new codes
+    for name in old.keys() - {"latent_mean", "latent_std"}:
+        torch.testing.assert_close(new[name], old[name], atol=1e-6, rtol=1e-6)
+    with pytest.raises(SystemExit):
+        tokenloom_train(*words, "--tokenizer", world / "wider")
+    assert "--init brings image_levels" in capsys.readouterr().err
 
 
 def test_the_plan_alone_writes_nothing(world, capsys):

@@ -102,8 +102,9 @@ def test_a_batch_is_a_function_of_its_number(image_tokenizer):
 
 
 def test_standardized_latents_of_the_training_pictures_have_mean_zero_and_deviation_one(image_tokenizer):
-    model, pictures = toy_transformer(), ToySource()(0, 64)[0]
-    standardize(model, image_tokenizer, pictures)
+    model, source = toy_transformer(), ToySource()
+    standardize(model, image_tokenizer, source)
+    pictures, _ = source(VALIDATION_NUMBER - 1, 256)
     ids = image_tokenizer.encode(pictures.float() / 127.5 - 1).flatten()
     latents = model.standardized_codebook()[ids]
     torch.testing.assert_close(latents.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
@@ -112,7 +113,7 @@ def test_standardized_latents_of_the_training_pictures_have_mean_zero_and_deviat
 
 def test_latents_that_never_change_are_not_divided_by_zero(image_tokenizer):
     model = toy_transformer()
-    standardize(model, image_tokenizer, ToySource(["red over red"])(0, 4)[0])
+    standardize(model, image_tokenizer, ToySource(["red over red"]))
     assert model.standardized_codebook().isfinite().all()
 
 
