@@ -9,19 +9,22 @@ whose last layers start at zero, learn what is left. Nothing normalizes across s
 
 import math
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .linear_code import best_linear_code
 from .pretrained import Pretrained
-from .protocol import check_images, fingerprint_of
+from .protocol import check_images, check_size, fingerprint_of
 from .scalar_quantizer import ScalarQuantizer
 
 STEM = 4  # pixels per side of the squares on which the finest level works
 FORMAT_VERSION = 1
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +73,11 @@ def _blocks(width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
 
 
-def _zeroed(conv: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(cast(Tensor, conv.bias))
-    return conv
+def zeroed(layer: Layer) -> Layer:
+    """The layer, started at zero."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(cast(Tensor, layer.bias))
+    return layer
 
 
 class Encoder(nn.Module):
@@ -90,7 +94,7 @@ class Encoder(nn.Module):
             nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * fine, coarse, 1))
             for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.head = _zeroed(nn.Conv2d(widths[-1], len(config.levels), 1))
+        self.head = zeroed(nn.Conv2d(widths[-1], len(config.levels), 1))
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(self.fold(images))  # (B, widths[0], H/4, W/4)
@@ -112,7 +116,7 @@ class Decoder(nn.Module):
             nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2))
             for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.head = _zeroed(nn.Conv2d(widths[0], 3 * STEM**2, 3, padding=1))
+        self.head = zeroed(nn.Conv2d(widths[0], 3 * STEM**2, 3, padding=1))
         self.unfold = nn.PixelShuffle(STEM)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -174,8 +178,8 @@ class ImageTokenizer(nn.Module, Pretrained):
         """
         if ids.ndim != 3:
             raise ValueError(f"ids must be (B, h, w), got {tuple(ids.shape)}")
-        if size is not None and self.grid(size) != tuple(ids.shape[1:]):
-            raise ValueError(f"size {size} has a grid of {self.grid(size)}, but the ids are {tuple(ids.shape[1:])}")
+        if size is not None:
+            check_size(size, self.grid(size), ids)
         latents = rearrange(self.quantizer.ids_to_latents(ids), "B h w D -> B D h w")
         images = self.decoder(latents).clamp(-1, 1)
         return images if size is None else images[:, :, : size[0], : size[1]]
@@ -183,17 +187,11 @@ class ImageTokenizer(nn.Module, Pretrained):
     @torch.no_grad()
     def start_linear(self, images: Tensor) -> None:
         """Set the two linear maps to the best linear code of `images` (N, 3, H, W): PCA in, least squares out."""
-        stride = self.config.stride
-        squares = rearrange(images, "N C (h p) (w q) -> (N h w) (C p q)", p=stride, q=stride)
-        dims = len(self.config.levels)
-        mean = squares.mean(0)
-        variances, axes = torch.linalg.eigh((squares - mean).T @ (squares - mean) / len(squares))
-        axes = axes[:, -dims:].flip(1) / variances[-dims:].flip(0).clamp(min=1e-6).sqrt()  # unit variance per latent
-        z = self.quantizer((squares - mean) @ axes)
-        z = torch.cat([z, torch.ones_like(z[:, :1])], dim=1)
-        back = torch.linalg.lstsq(z, squares).solution  # (D + 1, 3 stride^2)
-        self.encoder.linear.weight.copy_(rearrange(axes, "(C p q) D -> D C p q", C=3, p=stride))
-        cast(Tensor, self.encoder.linear.bias).copy_(-mean @ axes)
-        self.decoder.linear.weight.copy_(rearrange(back[:-1], "D (C p q) -> D C p q", C=3, p=stride))
-        per_channel = rearrange(back[-1], "(C s) -> C s", C=3).mean(1)  # the bias knows no place in the square
+        side = self.config.stride
+        squares = rearrange(images, "N C (h p) (w q) -> (N h w) (C p q)", p=side, q=side)
+        code = best_linear_code(squares, self.quantizer)
+        self.encoder.linear.weight.copy_(rearrange(code.into, "(C p q) D -> D C p q", C=3, p=side))
+        cast(Tensor, self.encoder.linear.bias).copy_(code.into_bias)
+        self.decoder.linear.weight.copy_(rearrange(code.back, "D (C p q) -> D C p q", C=3, p=side))
+        per_channel = rearrange(code.back_bias, "(C s) -> C s", C=3).mean(1)  # the bias knows no place in the square
         cast(Tensor, self.decoder.linear.bias).copy_(per_channel)
