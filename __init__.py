@@ -9,28 +9,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .models.transformer import SharedTransformer
     from .pipelines.text_to_image import TextToImagePipeline
+    from .tokenizers.frames import FramesTokenizer
     from .tokenizers.image import ImageTokenizer
     from .tokenizers.patches import PaletteTokenizer, PatchTokenizer
     from .tokenizers.text import TextTokenizer
+    from .tokenizers.video import VideoTokenizer
 
 __version__ = "0.1.0"
 __all__ = [
+    "FramesTokenizer",
     "ImageTokenizer",
     "PaletteTokenizer",
     "PatchTokenizer",
     "SharedTransformer",
     "TextToImagePipeline",
     "TextTokenizer",
+    "VideoTokenizer",
     "__version__",
 ]
 
 _HOMES = {
+    "FramesTokenizer": "tokenizers.frames",
     "ImageTokenizer": "tokenizers.image",
     "PaletteTokenizer": "tokenizers.patches",
     "PatchTokenizer": "tokenizers.patches",
     "SharedTransformer": "models.transformer",
     "TextToImagePipeline": "pipelines.text_to_image",
     "TextTokenizer": "tokenizers.text",
+    "VideoTokenizer": "tokenizers.video",
 }
 
 

@@ -20,6 +20,7 @@ from tokenloom.pipelines.train_image_tokenizer import to_range
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from tokenloom.tokenizers.sequence import media_positions, prompt_batch, text_positions
 from tokenloom.tokenizers.text import TextTokenizer
+from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
 
 LEVELS = (4, 3)
 GRID = (2, 2)
@@ -56,6 +57,16 @@ def toy_image_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> Imag
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = ImageTokenizer(ImageTokenizerConfig(**(sizes | changes)))
+    if alive:
+        awaken(tokenizer, seed)
+    return tokenizer.eval()
+
+
+def toy_video_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> VideoTokenizer:
+    sizes = {"stride": 4, "levels": LEVELS, "widths": (8,), "encoder_blocks": (1,), "decoder_blocks": (1,)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = VideoTokenizer(VideoTokenizerConfig(**(sizes | changes)))
     if alive:
         awaken(tokenizer, seed)
     return tokenizer.eval()

@@ -51,11 +51,39 @@ def check_images(images: Tensor) -> Tensor:
     """
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}; add a batch axis to one image")
-    if not images.is_floating_point():
-        raise ValueError(f"images must be floats in [-1, 1], got {images.dtype}; divide by 127.5 and subtract 1")
-    if not bool((images.abs() <= 1).all()):  # NaN fails too
-        raise ValueError(f"images must lie in [-1, 1], got a peak of {images.abs().max():.3g}; scale them first")
-    return images
+    return _check_range(images, "images")
+
+
+def check_clips(clips: Tensor) -> Tensor:
+    """The clips themselves: float (B, 3, T, H, W) in [-1, 1], none of the five zero.
+
+    Raises:
+        ValueError: they are anything else. Nothing is clipped in silence.
+    """
+    if clips.ndim != 5 or clips.shape[1] != 3 or 0 in clips.shape:
+        raise ValueError(f"clips must be (B, 3, T, H, W), got {tuple(clips.shape)}; add a batch axis to one clip")
+    return _check_range(clips, "clips")
+
+
+def _check_range(media: Tensor, name: str) -> Tensor:
+    if not media.is_floating_point():
+        raise ValueError(f"{name} must be floats in [-1, 1], got {media.dtype}; divide by 127.5 and subtract 1")
+    if not bool((media.abs() <= 1).all()):  # NaN fails too
+        raise ValueError(f"{name} must lie in [-1, 1], got a peak of {media.abs().max():.3g}; scale them first")
+    return media
+
+
+def check_clip_ids(ids: Tensor) -> Tensor:
+    """The ids of clips themselves: (B, t, h, w)."""
+    if ids.ndim != 4:
+        raise ValueError(f"ids must be (B, t, h, w), got {tuple(ids.shape)}")
+    return ids
+
+
+def check_size(size: tuple[int, ...], grid: tuple[int, ...], ids: Tensor) -> None:
+    """Refuse to crop what `ids` (B, *grid) give to a `size` whose grid is another."""
+    if grid != tuple(ids.shape[1:]):
+        raise ValueError(f"size {size} has a grid of {grid}, but the ids are {tuple(ids.shape[1:])}")
 
 
 def fingerprint_of(
