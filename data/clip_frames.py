@@ -24,7 +24,7 @@ CLIP_SUFFIXES = tuple(".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .ogv".split())
 FORMATS = "mov,matroska,avi,mpeg,ogg"  # FFmpeg's demuxers for these; none opens a second file
 _INDEXED = ("mov", "matroska", "avi")  # those that know where key frames lie; elsewhere a seek may land between them
 MAX_CLIP_PIXELS = 3840 * 2160  # of one frame, before it is made smaller
-MAX_SIDE = 480  # pixels of the longer side that is kept
+MAX_SIDE = 480  # pixels of the longer side that is kept, unless less is asked for
 MAX_FRAMES = 100_000  # examples of one clip
 SPAN = 64  # examples of one clip that are decoded at once
 CACHE_BYTES = 1 << 29
@@ -72,15 +72,17 @@ def clip_length(data: bytes, name: str) -> Fraction:
         return (max(ends, default=0) - (stream.start_time or 0)) * stream.time_base
 
 
-def pictures_at(data: bytes, times: Sequence[Fraction], name: str) -> list[Image.Image]:
+def pictures_at(data: bytes, times: Sequence[Fraction], name: str, max_side: int = MAX_SIDE) -> list[Image.Image]:
     """The pictures that a clip shows at rising `times`; fewer of them if its last frame starts before the last time."""
-    pictures = _decode_at(data, times, name, seek=times[0] > 0)
+    pictures = _decode_at(data, times, name, max_side, seek=times[0] > 0)
     if pictures is None:  # the index was wrong: the seek came out too late
-        pictures = _decode_at(data, times, name, seek=False)
+        pictures = _decode_at(data, times, name, max_side, seek=False)
     return pictures or []
 
 
-def _decode_at(data: bytes, times: Sequence[Fraction], name: str, seek: bool) -> list[Image.Image] | None:
+def _decode_at(
+    data: bytes, times: Sequence[Fraction], name: str, max_side: int, seek: bool
+) -> list[Image.Image] | None:
     pictures: list[Image.Image] = []
     with open_clip(data, name) as (container, stream):
         start, base = stream.start_time or 0, stream.time_base
@@ -94,21 +96,21 @@ def _decode_at(data: bytes, times: Sequence[Fraction], name: str, seek: bool) ->
             if seek and shown is None and moment > times[0] + _SLACK:
                 return None
             while shown is not None and moment > times[len(pictures)] + _SLACK:
-                pictures.append(_picture(shown, stream.sample_aspect_ratio, name))
+                pictures.append(_picture(shown, stream.sample_aspect_ratio, name, max_side))
                 if len(pictures) == len(times):
                     return pictures
             shown = frame
         if shown is not None:
-            pictures.append(_picture(shown, stream.sample_aspect_ratio, name))
+            pictures.append(_picture(shown, stream.sample_aspect_ratio, name, max_side))
     return pictures
 
 
-def _picture(frame: Any, pixel_aspect: Fraction | None, name: str) -> Image.Image:
-    """RGB, upright, with square pixels, at most `MAX_SIDE` wide and high."""
+def _picture(frame: Any, pixel_aspect: Fraction | None, name: str, max_side: int) -> Image.Image:
+    """RGB, upright, with square pixels, at most `max_side` wide and high."""
     if frame.width * frame.height > MAX_CLIP_PIXELS:
         raise MediaError(name, f"a frame of {frame.width} x {frame.height} pixels")
     width, height = float(frame.width * (pixel_aspect or 1)), float(frame.height)
-    scale = min(1.0, MAX_SIDE / max(width, height))
+    scale = min(1.0, max_side / max(width, height))
     size = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
     image: Image.Image = frame.to_image(**size, interpolation="BICUBIC")
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
@@ -123,9 +125,15 @@ class ClipFrames:
         ValueError: `stride` is not positive, or no clip can be read; and as `find_entries`.
     """
 
-    def __init__(self, paths: str | os.PathLike | Sequence[str | os.PathLike], stride: float = 0.5):
+    def __init__(
+        self,
+        paths: str | os.PathLike | Sequence[str | os.PathLike],
+        stride: float = 0.5,
+        max_side: int = MAX_SIDE,
+    ):
         if not stride > 0:
             raise ValueError(f"stride must be more than 0 seconds, got {stride}")
+        self.max_side = max_side
         self.stride = Fraction(stride).limit_denominator(1_000_000)
         self.failed: list[MediaError] = []
         entries: list[Entry] = []
@@ -155,6 +163,11 @@ class ClipFrames:
             raise MediaError(entry.image.name, f"no picture at {time:g} s: the clip is shorter than its header says")
         extra = {**self._clips.extra(clip), "time": time}
         return Example(f"{entry.key}@{time:g}s", self._clips.caption(clip), pictures[place], extra)
+
+    @property
+    def clips(self) -> list[range]:
+        """The examples of each clip, in the order of time."""
+        return [range(start, end) for start, end in zip([0, *self._ends], self._ends, strict=False)]
 
     def caption(self, index: int) -> str | None:
         return self._clips.caption(self._find(index)[0])
@@ -190,7 +203,7 @@ class ClipFrames:
         times = [number * self.stride for number in range(span * SPAN, min(count, (span + 1) * SPAN))]
         piece = self._clips.entries[clip].image
         try:
-            return pictures_at(piece.read(MAX_BYTES), times, piece.name)
+            return pictures_at(piece.read(MAX_BYTES), times, piece.name, self.max_side)
         except MediaError as error:
             return error
 

@@ -65,20 +65,57 @@ class SceneSource:
                 yield draw_example(generator, kind)[0].text
 
 
-class FileSource:
-    """Pictures of files, each drawn with equal chance, cut to a square by `crop`.
+class DrawnSource:
+    """`count` examples of which each is drawn with equal chance, from (seed, number) alone; a subclass makes them.
 
-    Files for training and for validation are held apart, in stretches of neighbours: frames of one clip are alike.
-    A broken one is replaced by the next that is drawn; `bad` holds it, and the log a line on it.
+    Examples for training and for validation are held apart, in stretches of neighbours. A broken one is replaced by the
+    next that is drawn; `bad` holds it, and the log a line on it.
     """
 
-    def __init__(self, examples: Examples | ClipFrames, size: int, seed: int, crop: Crop):
-        self.examples, self.size, self.seed, self.crop = examples, size, seed, crop
-        stretch = max(1, len(examples) // 1000)
-        held_out = [index for index in range(len(examples)) if index // stretch % HELD_OUT == HELD_OUT - 1]
-        self.for_validation: Sequence[int] = held_out or range(len(examples))
-        self.for_training: Sequence[int] = sorted(set(range(len(examples))) - set(held_out))
+    def __init__(self, count: int, seed: int, stretch: int = 1):
+        held_out = [index for index in range(count) if index // stretch % HELD_OUT == HELD_OUT - 1]
+        self.seed = seed
+        self.for_validation: Sequence[int] = held_out or range(count)
+        self.for_training: Sequence[int] = sorted(set(range(count)) - set(held_out))
         self.bad: dict[int, str] = {}  # number of a broken example -> what is wrong with it
+
+    def example(self, index: int, generator: torch.Generator) -> tuple[Tensor, str]:
+        """Pixels and caption of an example, cut as the generator says; a MediaError if it cannot be read."""
+        raise NotImplementedError
+
+    def __call__(self, number: int, count: int) -> Pictures:
+        generator = generator_of(self.seed, number)
+        indices = self.for_validation if number >= VALIDATION_NUMBER else self.for_training
+        drawn: list[Tensor] = []
+        captions: list[str] = []
+        failed = 0
+        while len(drawn) < count:
+            index = indices[int(torch.randint(len(indices), (), generator=generator))]
+            try:
+                pixels, caption = self.example(index, generator)
+            except MediaError as error:
+                self.skip(index, error)
+                failed += 1
+                if failed > MAX_REDRAWS:
+                    raise ValueError(f"{failed} examples in a row cannot be read, the last: {error}") from error
+                continue
+            failed = 0
+            drawn.append(pixels)
+            captions.append(caption)
+        return torch.stack(drawn), captions
+
+    def skip(self, index: int, error: MediaError) -> None:
+        if index not in self.bad:
+            self.bad[index] = str(error)
+            log.warning("skipped %s", error)
+
+
+class FileSource(DrawnSource):
+    """Pictures of files, cut to a square by `crop`. Neighbours stay together: frames of one clip are alike."""
+
+    def __init__(self, examples: Examples | ClipFrames, size: int, seed: int, crop: Crop):
+        super().__init__(len(examples), seed, stretch=max(1, len(examples) // 1000))
+        self.examples, self.size, self.crop = examples, size, crop
         self._cache: dict[int, Example] = {}
         self._cached_bytes = 0
 
@@ -91,38 +128,16 @@ class FileSource:
             self._cache[index] = example
         return self._cache[index]
 
-    def __call__(self, number: int, count: int) -> Pictures:
-        generator = generator_of(self.seed, number)
-        indices = self.for_validation if number >= VALIDATION_NUMBER else self.for_training
-        pictures: list[Tensor] = []
-        captions: list[str] = []
-        failed = 0
-        while len(pictures) < count:
-            index = indices[int(torch.randint(len(indices), (), generator=generator))]
-            try:
-                example = self._read(index)
-            except MediaError as error:
-                self._skip(index, error)
-                failed += 1
-                if failed > MAX_REDRAWS:
-                    raise ValueError(f"{failed} pictures in a row cannot be read, the last: {error}") from error
-                continue
-            failed = 0
-            pictures.append(self.crop(example.image, self.size, generator))
-            captions.append(example.caption or "")
-        return torch.stack(pictures), captions
+    def example(self, index: int, generator: torch.Generator) -> tuple[Tensor, str]:
+        read = self._read(index)
+        return self.crop(read.image, self.size, generator), read.caption or ""
 
     def captions(self) -> Iterable[str]:
         for index in range(len(self.examples)):
             try:
                 yield self.examples.caption(index) or ""
             except MediaError as error:
-                self._skip(index, error)
-
-    def _skip(self, index: int, error: MediaError) -> None:
-        if index not in self.bad:
-            self.bad[index] = str(error)
-            log.warning("skipped %s", error)
+                self.skip(index, error)
 
 
 def whole(image: Image.Image, size: int, generator: torch.Generator) -> Tensor:
@@ -132,13 +147,22 @@ def whole(image: Image.Image, size: int, generator: torch.Generator) -> Tensor:
 
 def random_crop(image: Image.Image, size: int, generator: torch.Generator) -> Tensor:
     """Uint8 (3, size, size): a square of random place and side, at least `size` pixels where the picture has them."""
-    largest = min(image.size)
+    return scaled(image.crop(random_square(image.size, size, generator)), size)
+
+
+def random_square(within: tuple[int, int], size: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a square in a picture of (width, height), as `random_crop` takes it."""
+    largest = min(within)
     smallest = min(size, largest)
     share, left, top = torch.rand(3, generator=generator).tolist()
     side = smallest + int(share * (largest - smallest + 1))
-    x, y = int(left * (image.width - side + 1)), int(top * (image.height - side + 1))
-    crop = image.crop((x, y, x + side, y + side)).resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return _pixels(crop)
+    x, y = int(left * (within[0] - side + 1)), int(top * (within[1] - side + 1))
+    return x, y, x + side, y + side
+
+
+def scaled(square: Image.Image, size: int) -> Tensor:
+    """Uint8 (3, size, size) of a square of any size."""
+    return _pixels(square.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
 def _pixels(image: Image.Image) -> Tensor:
@@ -171,6 +195,20 @@ def parse_spec(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
+def parse_shares(specs: Sequence[str]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Names and shares of several specs.
+
+    Raises:
+        ValueError: there is no spec, or a share is no positive number.
+    """
+    if not specs:
+        raise ValueError('pictures must come from somewhere, got no source; name "scenes", folders or tars')
+    names, shares = zip(*(parse_spec(text) for text in specs), strict=True)
+    if not all(0 < share < math.inf for share in shares):
+        raise ValueError(f"shares must be positive, got {dict(zip(names, shares, strict=True))}; leave the source out")
+    return names, shares
+
+
 def open_files(path: Path) -> Examples | ClipFrames:
     """The pictures of a folder or tar; where it holds clips and no pictures, frames of the clips.
 
@@ -195,11 +233,7 @@ def open_source(specs: Sequence[str], size: int, seed: int, crop: Crop) -> Mixed
     Raises:
         ValueError: there is no spec, a path holds neither pictures nor clips, or a share is no positive number.
     """
-    if not specs:
-        raise ValueError('pictures must come from somewhere, got no source; name "scenes", folders or tars')
-    names, shares = zip(*(parse_spec(text) for text in specs), strict=True)
-    if not all(0 < share < math.inf for share in shares):
-        raise ValueError(f"shares must be positive, got {dict(zip(names, shares, strict=True))}; leave the source out")
+    names, shares = parse_shares(specs)
     sources: list[PictureSource] = [
         SceneSource(size, seed) if name == "scenes" else FileSource(open_files(Path(name)), size, seed, crop)
         for name in names

@@ -72,6 +72,14 @@ def test_seeking_and_decoding_from_the_start_give_the_same_pixels(codec, contain
         assert [p.tobytes() for p in late] == [p.tobytes() for p in pictures[first:]]
 
 
+def test_every_clip_knows_its_frames_and_they_are_as_large_as_asked(tmp_path):
+    (tmp_path / "a.mkv").write_bytes(clip(30))
+    (tmp_path / "b.mkv").write_bytes(clip(7))
+    frames = ClipFrames(tmp_path, 0.1, max_side=16)
+    assert frames.clips == [range(30), range(30, 37)]
+    assert frames[31].image.size == (16, 12) and frames[31].key.startswith("b.mkv@")
+
+
 def test_folders_and_tars_give_the_same_frames_in_any_order(tmp_path, monkeypatch):
     files = {"a.mkv": clip(12), "a.txt": b"getting lighter\n", "a.json": b'{"rate": 10}', "b.mkv": clip(7, shades=9)}
     tar = ClipFrames(write_tar(tmp_path / "clips.tar", files))

@@ -137,7 +137,7 @@ def test_a_broken_file_is_replaced_and_told_once(caplog):
 
 
 def test_files_that_are_all_broken_are_an_error_and_not_for_ever():
-    with pytest.raises(ValueError, match=r"101 pictures in a row cannot be read, the last: \d.png: broken picture"):
+    with pytest.raises(ValueError, match=r"101 examples in a row cannot be read, the last: \d.png: broken picture"):
         FileSource(Listed(3, broken=(0, 1, 2)), 4, 0, whole)(0, 1)
 
 

@@ -1,0 +1,72 @@
+"""Where training clips come from: folders and tars of clips, in stated shares; random pieces in space and time.
+
+As in picture_sources.py a source maps (number, count) to clips and captions and depends on nothing else.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.clip_frames import ClipFrames
+from ..data.media import MediaError
+from .picture_sources import DrawnSource, MixedSource, PictureSource, parse_shares, random_square, scaled
+
+CACHED_SIDES = 4  # frames are kept at so many times the size that is trained on
+
+log = logging.getLogger(__name__)
+
+# (number, count) -> uint8 (count, 3, T, size, size) and a caption each: a PictureSource whose pictures move.
+ClipSource = PictureSource
+
+
+class ClipFileSource(DrawnSource):
+    """Pieces of clips: `num_frames` frames from a random moment on, cut to a random square that stands still.
+
+    Clips for training and for validation are held apart. Clips that are too short are left out.
+
+    Raises:
+        ValueError: every clip is too short.
+    """
+
+    def __init__(self, frames: ClipFrames, num_frames: int, size: int, seed: int):
+        self.frames, self.num_frames, self.size = frames, num_frames, size
+        self.clips = [clip for clip in frames.clips if len(clip) >= num_frames]
+        if not self.clips:
+            longest = max(map(len, frames.clips))
+            raise ValueError(f"clips must have at least {num_frames} frames, the longest has {longest}; raise the rate")
+        super().__init__(len(self.clips), seed)
+
+    def example(self, index: int, generator: torch.Generator) -> tuple[Tensor, str]:
+        clip = self.clips[index]
+        start = int(torch.randint(len(clip) - self.num_frames + 1, (), generator=generator))
+        pictures = [self.frames[number].image for number in clip[start : start + self.num_frames]]
+        square = random_square(pictures[0].size, self.size, generator)
+        pixels = [scaled(picture.crop(square), self.size) for picture in pictures]
+        return torch.stack(pixels, dim=1), self.frames.caption(clip[0]) or ""
+
+    def captions(self) -> Iterable[str]:
+        for index, clip in enumerate(self.clips):
+            try:
+                yield self.frames.caption(clip[0]) or ""
+            except MediaError as error:
+                self.skip(index, error)
+
+
+def open_clip_source(specs: Sequence[str], num_frames: int, size: int, rate: float, seed: int) -> MixedSource:
+    """The mixed source of several folders or tars of clips, each read at `rate` frames per second.
+
+    Raises:
+        ValueError: there is no spec, a path holds no clips that are long enough, or a share is no positive number.
+    """
+    sources: list[ClipSource] = []
+    names, shares = parse_shares(specs)
+    for name in names:
+        frames = ClipFrames(Path(name), float(1 / Fraction(rate)), CACHED_SIDES * size)
+        for broken in frames.failed:
+            log.warning("skipped %s", broken)
+        sources.append(ClipFileSource(frames, num_frames, size, seed))
+    return MixedSource(tuple(sources), shares)
