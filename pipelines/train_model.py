@@ -28,8 +28,8 @@ from ..tokenizers.sequence import prompt_batch
 from ..tokenizers.text import TextTokenizer
 from .picture_sources import VALIDATION_NUMBER, PictureSource
 from .text_to_image import TextToImagePipeline, seeded, words_of
-from .train_image_tokenizer import to_range
 from .train_loop import LoopConfig, train
+from .train_reconstruction import to_range
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,13 @@
-"""Train a tokenizer on your own files: of texts, or of pictures.
+"""Train a tokenizer on your own files: of texts, of pictures, or of clips.
 
 --data takes "scenes" (the built-in world), folders and tars of pictures with captions, and, for texts, text files.
-Several are mixed; "scenes:3 photos:1" draws three scenes to one photo. A folder or tar of clips gives their frames.
+Several are mixed; "scenes:3 photos:1" draws three scenes to one photo. A folder or tar of clips gives pieces of them to
+`video` and their frames to `image`.
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +15,18 @@ from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, ope
 
 if TYPE_CHECKING:
     from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
 
 TEXT = ("vocab_size", "special_tokens", "normalization", "lowercase", "min_frequency")
 ARCHITECTURE = ("stride", "levels", "widths", "encoder_blocks", "decoder_blocks", "storage_dtype")
 RECIPE = (
-    *("steps", "batch_size", "learning_rate", "absolute", "edges", "adversarial", "plain"),
+    *("steps", "batch_size", "learning_rate", "absolute", "edges", "adversarial"),
     *("freeze_encoder", "bfloat16", "seed"),
 )
-IMAGE = ("size", *ARCHITECTURE, *RECIPE, "init", "device", "resume", "overfit_one")
+LEARNED = ("size", *ARCHITECTURE, *RECIPE, "init", "device", "resume", "overfit_one")
+IN_TIME = ("group", "window")
+VIDEO = (*IN_TIME, "frames", "rate", "motion")
+KINDS = {"text": TEXT, "image": (*LEARNED, "plain"), "video": (*LEARNED, *VIDEO)}  # what each takes
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -30,7 +36,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("text", "image"), help="what the tokenizer reads")
+    parser.add_argument("kind", choices=KINDS, help="what the tokenizer reads")
     parser.add_argument("--data", nargs="+", required=True, metavar="SPEC", help="what to learn from")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the tokenizer goes")
 
@@ -41,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     text.add_argument("--lowercase", action="store_true", default=None, help="read capitals as small letters")
     text.add_argument("--min-frequency", type=int, metavar="N", help="of a pair that is merged; default: 2")
 
-    image = parser.add_argument_group("image: convolutions around one FSQ")
+    image = parser.add_argument_group("image and video: convolutions around one FSQ")
     image.add_argument("--size", type=int, metavar="PIXELS", help="side of the squares to train on; default: 64")
     image.add_argument("--stride", type=int, choices=(4, 8, 16), help="pixels per side of a code; default: 8")
     image.add_argument("--levels", type=numbers, metavar="N,N,...", help="of each dimension of a code; 8,8,8,8")
@@ -52,14 +58,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32"
     )
     image.add_argument("--steps", type=int, metavar="N", help="of training; default: 2000")
-    image.add_argument("--batch-size", type=int, metavar="N", help="pictures of a step; default: 64")
+    image.add_argument("--batch-size", type=int, metavar="N", help="pictures of a step, default: 64; or clips, 16")
     image.add_argument("--learning-rate", type=float, metavar="RATE", help="at its peak; default: 0.002")
     image.add_argument("--absolute", type=float, metavar="WEIGHT", help="of the absolute error beside the squared one")
     image.add_argument("--edges", type=float, metavar="WEIGHT", help="of the error of edges at several scales")
     image.add_argument(
         "--adversarial", type=float, metavar="WEIGHT", help="of a discriminator's verdict; default: none"
     )
-    image.add_argument("--plain", type=float, metavar="WEIGHT", help="of what plain squares say beyond their color; 0")
+    image.add_argument(
+        "--plain", type=float, metavar="WEIGHT", help="of pictures: what plain squares say beyond their color; none"
+    )
     image.add_argument(
         "--freeze-encoder", action="store_true", default=None, help="train the decoder alone: ids stay what they are"
     )
@@ -69,19 +77,29 @@ def build_parser() -> argparse.ArgumentParser:
     image.add_argument("--device", metavar="DEVICE", help="where to train, such as cuda; default: cpu")
     image.add_argument("--resume", action="store_true", default=None, help="go on from the last checkpoint in --out")
     image.add_argument(
-        "--overfit-one", action="store_true", default=None, help="train on one picture, which must reach 35 dB"
+        "--overfit-one",
+        action="store_true",
+        default=None,
+        help="train on one picture, which must reach 35 dB, or on one clip: 33 dB",
     )
+
+    video = parser.add_argument_group("video: the same, causal in time; clips give smaller widths, 96,160")
+    video.add_argument("--group", type=int, metavar="N", help="frames of a code, after the first; 4 or 8; default: 4")
+    video.add_argument("--window", type=int, metavar="N", help="groups that a layer looks at; default: 3")
+    video.add_argument("--frames", type=int, metavar="N", help="of the clips to train on, 1 + n groups; default: 17")
+    video.add_argument("--rate", type=float, metavar="HZ", help="frames per second to read clips at; default: 12")
+    video.add_argument("--motion", type=float, metavar="WEIGHT", help="of the error of what moves; default: 0.1")
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    kind, other = arguments.kind, IMAGE if arguments.kind == "text" else TEXT
-    for name in given(arguments, *other):
+    others = {name for names in KINDS.values() for name in names} - set(KINDS[arguments.kind])
+    for name in given(arguments, *sorted(others)):
         option = "--storage" if name == "storage_dtype" else "--" + name.replace("_", "-")
-        raise UsageError(f"{option} is no option of {kind}")
+        raise UsageError(f"{option} is no option of {arguments.kind}")
     if arguments.out is None and not arguments.overfit_one:
         raise UsageError("--out DIR is needed")
-    return train_text(arguments) if kind == "text" else train_image(arguments)
+    return {"text": train_text, "image": train_image, "video": train_video}[arguments.kind](arguments)
 
 
 def train_text(arguments: argparse.Namespace) -> int:
@@ -99,16 +117,16 @@ def train_image(arguments: argparse.Namespace) -> int:
         ImageTokenizerRecipe,
         diagnose,
         overfit_one,
-        to_range,
         train_image_tokenizer,
     )
+    from tokenloom.pipelines.train_reconstruction import to_range
     from tokenloom.tokenizers.image import ImageTokenizer
 
     config, init = open_config(arguments)
     size = 64 if arguments.size is None else arguments.size
     if size < config.stride or size % config.stride:
         raise UsageError(f"--size must be a multiple of the stride {config.stride}, got {size}")
-    recipe = ImageTokenizerRecipe(**given(arguments, *RECIPE))
+    recipe = ImageTokenizerRecipe(**given(arguments, *RECIPE, "plain"))
     source = open_source(arguments.data, size, recipe.seed, random_crop)
     if arguments.overfit_one:
         reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
@@ -130,10 +148,53 @@ def train_image(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def train_video(arguments: argparse.Namespace) -> int:
+    from tokenloom.pipelines.clip_sources import open_clip_source
+    from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER
+    from tokenloom.pipelines.train_reconstruction import to_range
+    from tokenloom.pipelines.train_video_tokenizer import (
+        VALIDATION_CLIPS,
+        VideoTokenizerRecipe,
+        diagnose,
+        overfit_one,
+        train_video_tokenizer,
+    )
+    from tokenloom.tokenizers.video import VideoTokenizer
+
+    config, init = open_video_config(arguments)
+    size = 64 if arguments.size is None else arguments.size
+    frames = 17 if arguments.frames is None else arguments.frames
+    rate = 12.0 if arguments.rate is None else arguments.rate
+    if size < config.stride or size % config.stride:
+        raise UsageError(f"--size must be a multiple of the stride {config.stride}, got {size}")
+    if frames < 1 or (frames - 1) % config.group:
+        raise UsageError(f"--frames must be 1 + n x {config.group}, one frame and whole groups, got {frames}")
+    if not rate > 0:
+        raise UsageError(f"--rate must be more than 0 frames per second, got {rate}")
+    recipe = VideoTokenizerRecipe(**given(arguments, *RECIPE, "motion"))
+    source = open_clip_source(arguments.data, frames, size, rate, recipe.seed)
+    if arguments.overfit_one:
+        reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
+        print(f"one clip reached {reached:.1f} dB")
+        return 0
+    trained = train_video_tokenizer(
+        config,
+        recipe,
+        source,
+        arguments.out,
+        resume=bool(arguments.resume),
+        init=init,
+        device=open_device(arguments.device or "cpu"),
+    )
+    trained.save_pretrained(arguments.out)
+    shipped = VideoTokenizer.from_pretrained(arguments.out)
+    scores, _, _ = diagnose(shipped, to_range(source(VALIDATION_NUMBER, VALIDATION_CLIPS)[0]))
+    print(f"{arguments.out}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    return 0
+
+
 def open_config(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, ImageTokenizer | None]":
     """What is asked for, or what --init brings, in the storage type that is asked for."""
-    from dataclasses import replace
-
     from tokenloom.pipelines.open_tokenizer import open_image_tokenizer
     from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 
@@ -150,11 +211,37 @@ def open_config(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, I
     if not isinstance(found, ImageTokenizer):
         raise ValueError(f"--init {arguments.init} must be a learned tokenizer, not {type(found).__name__}")
     config = replace(found.config, **asked)
-    if replace(config, storage_dtype=found.config.storage_dtype) != found.config:
-        raise UsageError(f"--init brings {found.config}; leave out what differs from it")
+    refuse_changes(found.config, config)
     init = ImageTokenizer(config)
     init.load_state_dict(found.state_dict())
     return config, init
+
+
+def open_video_config(arguments: argparse.Namespace) -> "tuple[VideoTokenizerConfig, VideoTokenizer | None]":
+    """As `open_config`, for clips."""
+    from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
+
+    asked = given(arguments, *ARCHITECTURE, *IN_TIME)
+    if arguments.init is None:
+        scales = {4: 1, 8: 2, 16: 3}[asked.get("stride", 8)]
+        usual = {
+            "widths": tuple(96 + 64 * scale for scale in range(scales)),
+            "encoder_blocks": (1, 2, 1)[:scales],
+            "decoder_blocks": (2, 3, 2)[:scales],
+        }
+        return VideoTokenizerConfig(**(usual | asked)), None
+    found = VideoTokenizer.from_pretrained(arguments.init)
+    config = replace(found.config, **asked)
+    refuse_changes(found.config, config)
+    init = VideoTokenizer(config)
+    init.load_state_dict(found.state_dict())
+    return config, init
+
+
+def refuse_changes(found: "ImageTokenizerConfig", asked: "ImageTokenizerConfig") -> None:
+    """Weights fit the architecture that they were trained in; only the type they are stored in may change."""
+    if replace(asked, storage_dtype=found.storage_dtype) != found:
+        raise UsageError(f"--init brings {found}; leave out what differs from it")
 
 
 if __name__ == "__main__":

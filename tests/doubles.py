@@ -16,7 +16,7 @@ from tokenloom.data.loader import generator_of
 from tokenloom.models.attention import KVCache
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
 from tokenloom.pipelines.text_to_image import TextToImagePipeline, words_of
-from tokenloom.pipelines.train_image_tokenizer import to_range
+from tokenloom.pipelines.train_reconstruction import to_range
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from tokenloom.tokenizers.sequence import media_positions, prompt_batch, text_positions
 from tokenloom.tokenizers.text import TextTokenizer

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tokenloom.models.losses import edge_loss, reconstruction_loss
+from tokenloom.models.losses import edge_loss, motion_loss, reconstruction_loss
 
 
 def pictures(size: int = 8, seed: int = 0) -> torch.Tensor:
@@ -51,3 +51,11 @@ def test_the_terms_are_weighted():
     expected = squared + 0.3 * absolute + 0.7 * edge_loss(a, b)
     torch.testing.assert_close(reconstruction_loss(a, b, absolute=0.3, edges=0.7), expected)
     torch.testing.assert_close(reconstruction_loss(a, b, absolute=0.0, edges=0.0), squared)
+
+
+def test_what_does_not_move_has_no_motion_and_a_jump_counts_once_per_step():
+    still = torch.rand(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0)).expand(-1, -1, 5, -1, -1)
+    assert motion_loss(still + 0.1, still) == pytest.approx(0, abs=1e-6)
+    jump = still + torch.tensor([0, 0, 1, 1, 1]).view(1, 1, 5, 1, 1)
+    assert motion_loss(jump, still) == pytest.approx(1 / 4)
+    assert motion_loss(still[:, :, :1], still[:, :, 1:2]) == 0

@@ -3,21 +3,22 @@
 import json
 import re
 
+import av
 import pytest
 import torch
 from PIL import Image
 
+from tokenloom.pipelines.clip_sources import open_clip_source
 from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER, open_source, random_crop
-from tokenloom.pipelines.train_image_tokenizer import (
-    ImageTokenizerRecipe,
-    cost,
-    diagnose,
-    to_range,
-)
+from tokenloom.pipelines.train_image_tokenizer import diagnose
+from tokenloom.pipelines.train_reconstruction import ReconstructionRecipe, cost, to_range
 from tokenloom.pipelines.train_text_tokenizer import BLOCK, TextTokenizerRecipe, texts_of, train_text_tokenizer
+from tokenloom.pipelines.train_video_tokenizer import VALIDATION_CLIPS, VideoTokenizerRecipe
+from tokenloom.pipelines.train_video_tokenizer import diagnose as diagnose_clips
 from tokenloom.scripts import cli, train_tokenizer
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from tokenloom.tokenizers.text import TextTokenizer
+from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
 
 TOY = "--size 16 --stride 4 --levels 5,5,5 --widths 8 --encoder-blocks 1 --decoder-blocks 1 --batch-size 4".split()
 
@@ -92,6 +93,50 @@ def test_one_picture_must_reach_35_dB(photos, steps, code, capsys):
     assert told and (float(told[1]) >= 35) == (code == 0)
 
 
+@pytest.fixture
+def films(tmp_path):
+    """Two clips of soft colors that drift, 20 and 30 frames of 24 x 24."""
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for number, length in enumerate((20, 30)):
+        corners = torch.rand(1, 3, 4, 3, 3, generator=torch.Generator().manual_seed(number)) * 255
+        frames = torch.nn.functional.interpolate(corners, size=(length, 24, 24), mode="trilinear")[0]
+        with av.open(folder / f"{number}.mkv", "w") as out:
+            stream = out.add_stream("ffv1", rate=12)
+            stream.width, stream.height, stream.pix_fmt = 24, 24, "bgr0"
+            for pixels in frames.permute(1, 2, 3, 0).round().to(torch.uint8).numpy():
+                frame = av.VideoFrame.from_ndarray(pixels.copy(), format="rgb24").reformat(format="bgr0")
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode())
+    return folder
+
+
+def test_a_video_tokenizer_is_planned_trained_saved_resumed_and_goes_on(films, tmp_path, capsys):
+    out, other = tmp_path / "out", tmp_path / "other"
+    words = ["video", "--data", films, *TOY, "--frames", 9, "--group", 4, "--steps", 2, "--motion", 0.2]
+    assert train(*words, "--out", out, "--storage", "float16") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("video tokenizer: 4 x 4 x 4") and "9 x 16 x 16" in lines[1]
+    tokenizer = VideoTokenizer.from_pretrained(out)
+    assert tokenizer.config.storage_dtype == "float16" and tokenizer.config.widths == (8,)
+    source = open_clip_source([str(films)], 9, 16, 12, 0)
+    scores, _, _ = diagnose_clips(tokenizer, to_range(source(VALIDATION_NUMBER, VALIDATION_CLIPS)[0]))
+    assert lines[-1] == f"{out}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+    assert train(*words, "--out", out, "--storage", "float16") == 1
+    assert train(*words, "--out", out, "--storage", "float16", "--resume") == 0
+    rest = ["--size", 16, "--frames", 9, "--steps", 1, "--learning-rate", 0, "--init", out]
+    assert train("video", "--data", films, "--out", other, *rest) == 0
+    assert VideoTokenizer.from_pretrained(other).fingerprint == tokenizer.fingerprint
+
+
+def test_one_clip_must_reach_33_dB(films, capsys):
+    words = "--size 16 --stride 4 --widths 24 --encoder-blocks 1 --decoder-blocks 1 --frames 5 --overfit-one".split()
+    assert train("video", "--data", films, *words, "--steps", 250) == 0
+    assert float(re.search(r"reached ([\d.]+) dB", capsys.readouterr().out)[1]) >= 33
+    assert train("video", "--data", films, *words, "--steps", 1) == 1
+    assert "one clip must reach 33.0 dB" in capsys.readouterr().err
+
+
 def test_a_text_tokenizer_reads_captions_and_files(photos, tmp_path, capsys):
     notes = tmp_path / "notes.txt"
     notes.write_text("Ramps, ramps and more ramps.\n" * 30)
@@ -117,6 +162,11 @@ def test_long_texts_are_read_in_blocks_that_lose_nothing(tmp_path):
     [
         (["text", "--data", "scenes", "--out", "x", "--stride", "8"], "--stride is no option of text"),
         (["image", "--data", "scenes", "--out", "x", "--vocab-size", "300"], "--vocab-size is no option of image"),
+        (["image", "--data", "scenes", "--out", "x", "--group", "4"], "--group is no option of image"),
+        (["video", "--data", "scenes", "--out", "x", "--lowercase"], "--lowercase is no option of video"),
+        (["video", "--data", "scenes", "--out", "x", "--frames", "16"], "must be 1 + n x 4"),
+        (["video", "--data", "scenes", "--out", "x", "--frames", "13", "--group", "8"], "must be 1 + n x 8"),
+        (["video", "--data", "scenes", "--out", "x", "--rate", "0"], "--rate must be more than 0"),
         (["image", "--data", "scenes"], "--out DIR is needed"),
         (["image", "--data", "scenes", "--out", "x", "--size", "20"], "a multiple of the stride 8"),
         (["image", "--data", "scenes", "--out", "x", "--levels", "8,x"], "argument --levels"),
@@ -151,19 +201,23 @@ def test_the_plan_counts_the_arithmetic_of_the_convolutions():
         if weight.ndim == 4:
             fine = "scales.0" in name or ("stem" in name and "encoder" in name) or name == "decoder.head.weight"
             macs += weight.numel() * (16**2 if fine else 8**2)
-    assert cost(tokenizer, 64)[0] == 3 * 2 * macs
-    assert cost(tokenizer, 128)[0] == 4 * cost(tokenizer, 64)[0]
+    assert cost(tokenizer, (64, 64))[0] == 3 * 2 * macs
+    assert cost(tokenizer, (128, 128))[0] == 4 * cost(tokenizer, (64, 64))[0]
 
 
 def test_help_tells_the_defaults_of_the_recipes():
     shown = " ".join(train_tokenizer.build_parser().format_help().split())
-    recipe, config, text = ImageTokenizerRecipe(), ImageTokenizerConfig(), TextTokenizerRecipe()
+    recipe, config, text = ReconstructionRecipe(), ImageTokenizerConfig(), TextTokenizerRecipe()
+    video, clips = VideoTokenizerConfig(), VideoTokenizerRecipe()
     for option, value in {
         "--steps N": recipe.steps,
         "--batch-size N": recipe.batch_size,
         "--learning-rate RATE": recipe.learning_rate,
         "--seed S": recipe.seed,
         "--stride {4,8,16}": config.stride,
+        "--group N": video.group,
+        "--window N": video.window,
+        "--motion WEIGHT": clips.motion,
         "--vocab-size N": text.vocab_size,
         "--min-frequency N": text.min_frequency,
     }.items():

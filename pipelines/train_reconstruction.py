@@ -1,0 +1,211 @@
+"""Training a learned tokenizer to give back what it gets: all that pictures and clips share.
+
+Pictures are (B, 3, H, W), clips (B, 3, T, H, W); where only frames matter, clips are read as pictures.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..models.adversarial import PatchDiscriminator, adversarial_losses
+from ..models.image_metrics import psnr
+from ..models.losses import reconstruction_loss
+from ..models.schedules import cosine
+from ..tokenizers.image import ImageTokenizer
+from ..tokenizers.video import VideoTokenizer
+from .code_diagnostics import entropy_cliff
+from .train_loop import LoopConfig, TrainingError, train
+
+Learned = ImageTokenizer | VideoTokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionRecipe:
+    steps: int = 2000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup: int = 50
+    weight_decay: float = 0.0
+    absolute: float = 0.3  # weight of the absolute error
+    edges: float = 0.3  # weight of the perceptual term
+    adversarial: float = 0.0  # weight of the adversarial term; 0: no discriminator
+    freeze_encoder: bool = False  # train the decoder alone: ids made before stay good
+    bfloat16: bool = False  # products in bfloat16; pays where the processor has bfloat16 units
+    seed: int = 0
+    evaluate_every: int = 250
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
+
+    def loss(self, tokenizer: Learned, media: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
+        """What to minimize: how far reconstructions `outputs`, made from latents `z_q`, are from `media`."""
+        return reconstruction_loss(frames_of(outputs), frames_of(media), absolute=self.absolute, edges=self.edges)
+
+
+def to_range(media: Tensor) -> Tensor:
+    """Uint8 -> float32 in [-1, 1]."""
+    return media.float() / 127.5 - 1
+
+
+def frames_of(media: Tensor) -> Tensor:
+    """Pictures as they are, and clips (B, C, T, H, W) as pictures (B T, C, H, W)."""
+    return media if media.ndim == 4 else rearrange(media, "B C T H W -> (B T) C H W")
+
+
+def check_input(media: Tensor, name: str = "pictures") -> None:
+    """Refuse what cannot teach anything: wrong type, or all of one color.
+
+    Raises:
+        ValueError: not uint8 RGB, or no contrast at all.
+    """
+    if media.dtype != torch.uint8 or media.ndim < 4 or media.shape[1] != 3:
+        raise ValueError(f"{name} must be uint8 (B, 3, ..., H, W), got {media.dtype} {tuple(media.shape)}")
+    values = rearrange(media, "B C ... -> C (B ...)")
+    low, high = values.amin(1), values.amax(1)
+    if torch.equal(low, high):
+        raise ValueError(f"{name} must have contrast, but every pixel is {tuple(low.tolist())}; check the files")
+
+
+class ReconstructionLosses(nn.Module):
+    """A tokenizer, and the discriminator if there is one, as a module whose forward is the loss."""
+
+    def __init__(self, tokenizer: Learned, recipe: ReconstructionRecipe):
+        super().__init__()
+        self.tokenizer, self.recipe = tokenizer, recipe
+        self.discriminator = PatchDiscriminator() if recipe.adversarial else None
+        tokenizer.encoder.requires_grad_(not recipe.freeze_encoder)
+
+    def forward(self, media: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Pictures or clips in [-1, 1] -> what to minimize, and figures to show."""
+        with torch.autocast(media.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            outputs, z_q = self.tokenizer(media)
+        outputs = outputs.float()
+        value = self.recipe.loss(self.tokenizer, media, outputs, z_q)
+        figures = {"psnr_train": float(psnr(frames_of(outputs.detach()), frames_of(media)).mean())}
+        if self.discriminator is not None:
+            deceive, detect = adversarial_losses(self.discriminator, frames_of(outputs), frames_of(media))
+            value = value + self.recipe.adversarial * deceive + detect
+            figures["discriminator"] = float(detect.detach())
+        return value, figures
+
+
+def train_reconstruction(
+    tokenizer: Learned,
+    recipe: ReconstructionRecipe,
+    source: Callable[[int, int], tuple[Tensor, list[str]]],
+    out: Path,
+    *,
+    evaluate: Callable[[Any], dict[str, float]],
+    resume: bool,
+    device: str | torch.device,
+    say: Callable[[str], None],
+) -> Learned:
+    """Train on uint8 batches of `source` and return the average; `evaluate` scores it now and then.
+
+    Raises:
+        TrainingError: see `train`.
+    """
+    tokenizer.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
+        return module(to_range(source(stream, recipe.batch_size)[0].to(device)))
+
+    losses = ReconstructionLosses(tokenizer, recipe)
+    optimizer = torch.optim.AdamW(
+        [p for p in losses.parameters() if p.requires_grad],
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    loop = LoopConfig(
+        steps=recipe.steps,
+        schedule=cosine(recipe.steps, warmup=recipe.warmup),
+        ema_decay=0.998,
+        evaluate_every=recipe.evaluate_every,
+        checkpoint_every=recipe.checkpoint_every,
+    )
+    average = train(
+        losses,
+        loss,
+        [optimizer],
+        loop,
+        out,
+        evaluate=lambda module, step: evaluate(cast(ReconstructionLosses, module).tokenizer),
+        state={"config": asdict(tokenizer.config), "recipe": asdict(recipe)},
+        resume=resume,
+        say=say,
+    )
+    return cast(ReconstructionLosses, average).tokenizer.to(memory_format=torch.contiguous_format)
+
+
+@torch.no_grad()
+def cost(tokenizer: Learned, size: tuple[int, ...]) -> tuple[float, float]:
+    """FLOP of training on one picture or clip of `size`, (H, W) or (T, H, W), and bytes kept for its backward pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    kept = 0
+
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal kept
+        kept += output.numel() * output.element_size()
+
+    leaves = [part for part in tokenizer.modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+    hooks = [part.register_forward_hook(keep) for part in leaves]
+    with FlopCounterMode(display=False) as counter:
+        tokenizer(torch.zeros(1, 3, *size, device=next(tokenizer.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    return 3.0 * counter.get_total_flops(), 2.0 * kept  # backward costs two forwards; each layer has a silu before it
+
+
+def plan(
+    name: str, recipe: ReconstructionRecipe, tokenizer: Learned, size: tuple[int, ...], *, gigaflops: float = 150.0
+) -> str:
+    """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second."""
+    parameters = sum(p.numel() for p in tokenizer.parameters())
+    examples, vocab_size, codes = (
+        recipe.steps * recipe.batch_size,
+        tokenizer.vocab_size,
+        math.prod(tokenizer.grid(size)),
+    )
+    flop, kept = cost(tokenizer, size)
+    memory = 20 * parameters + recipe.batch_size * kept  # weights, average, gradient, two moments
+    return (
+        f"{name}: {vocab_size} codes, {parameters / 1e6:.2f} M parameters, "
+        f"{codes * math.log2(vocab_size) / math.prod(size):.3f} bits per pixel\n"
+        f"{recipe.steps} steps of {recipe.batch_size}: {examples} of {' x '.join(map(str, size))}, "
+        f"{flop / 1e9:.2f} GFLOP each, {flop * examples / 1e15:.2f} PFLOP in all; about {memory / 1e9:.1f} GB; "
+        f"{flop * examples / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s\n"
+        f"entropy cliff t* = {entropy_cliff(examples, vocab_size)} codes of {codes}"
+    )
+
+
+def overfit(tokenizer: Learned, media: Tensor, *, steps: int, target: float, name: str) -> float:
+    """Train on one example alone, (1, 3, H, W) or (1, 3, T, H, W) in [-1, 1], and return the PSNR in dB.
+
+    Raises:
+        TrainingError: the target is missed, so something in data or network is wrong.
+    """
+    tokenizer.start_linear(media)
+    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=2e-3, weight_decay=0.0)
+    schedule = cosine(steps, warmup=10)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 2e-3 * schedule(step)
+        outputs, _ = tokenizer(media)
+        optimizer.zero_grad()
+        F.mse_loss(outputs, media).backward()
+        optimizer.step()
+    reached = float(psnr(frames_of(tokenizer.decode(tokenizer.encode(media))), frames_of(media)).mean())
+    if reached < target:
+        raise TrainingError(f"one {name} must reach {target} dB, got {reached:.1f}; check data range and network")
+    return reached
