@@ -24,7 +24,7 @@ RECIPE = (
     *("freeze_encoder", "bfloat16", "seed"),
 )
 LEARNED = ("size", *ARCHITECTURE, *RECIPE, "init", "device", "resume", "overfit_one")
-IN_TIME = ("group", "window")
+IN_TIME = ("group", "window", "turns")
 VIDEO = (*IN_TIME, "frames", "rate", "motion")
 KINDS = {"text": TEXT, "image": (*LEARNED, "plain"), "video": (*LEARNED, *VIDEO)}  # what each takes
 
@@ -86,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     video = parser.add_argument_group("video: the same, causal in time; clips give smaller widths, 96,160")
     video.add_argument("--group", type=int, metavar="N", help="frames of a code, after the first; 4 or 8; default: 4")
     video.add_argument("--window", type=int, metavar="N", help="groups that a layer looks at; default: 3")
+    video.add_argument("--turns", type=int, metavar="N", help="kinds of codes that groups take turns with; default: 2")
     video.add_argument("--frames", type=int, metavar="N", help="of the clips to train on, 1 + n groups; default: 17")
     video.add_argument("--rate", type=float, metavar="HZ", help="frames per second to read clips at; default: 12")
     video.add_argument("--motion", type=float, metavar="WEIGHT", help="of the error of what moves; default: 0.1")
@@ -227,7 +228,7 @@ def open_video_config(arguments: argparse.Namespace) -> "tuple[VideoTokenizerCon
         usual = {
             "widths": tuple(96 + 64 * scale for scale in range(scales)),
             "encoder_blocks": (1, 2, 1)[:scales],
-            "decoder_blocks": (2, 3, 2)[:scales],
+            "decoder_blocks": (2,) * scales,
         }
         return VideoTokenizerConfig(**(usual | asked)), None
     found = VideoTokenizer.from_pretrained(arguments.init)

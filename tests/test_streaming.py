@@ -14,7 +14,7 @@ def steps(*shape: int, seed: int = 0) -> Tensor:
 def conv(window: int, width: int = 5) -> CausalConv:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(window)
-        return CausalConv(width, window)
+        return CausalConv(width, width, window)
 
 
 # ------------------------------------------------------------------------------------------------- convolution in time

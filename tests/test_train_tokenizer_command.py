@@ -217,6 +217,7 @@ def test_help_tells_the_defaults_of_the_recipes():
         "--stride {4,8,16}": config.stride,
         "--group N": video.group,
         "--window N": video.window,
+        "--turns N": video.turns,
         "--motion WEIGHT": clips.motion,
         "--vocab-size N": text.vocab_size,
         "--min-frequency N": text.min_frequency,

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .linear_code import best_linear_code
+from .linear_code import least_squares, principal_axes, unit_projection
 from .pretrained import Pretrained
 from .protocol import check_images, check_size, fingerprint_of
 from .scalar_quantizer import ScalarQuantizer
@@ -189,9 +189,10 @@ class ImageTokenizer(nn.Module, Pretrained):
         """Set the two linear maps to the best linear code of `images` (N, 3, H, W): PCA in, least squares out."""
         side = self.config.stride
         squares = rearrange(images, "N C (h p) (w q) -> (N h w) (C p q)", p=side, q=side)
-        code = best_linear_code(squares, self.quantizer)
-        self.encoder.linear.weight.copy_(rearrange(code.into, "(C p q) D -> D C p q", C=3, p=side))
-        cast(Tensor, self.encoder.linear.bias).copy_(code.into_bias)
-        self.decoder.linear.weight.copy_(rearrange(code.back, "D (C p q) -> D C p q", C=3, p=side))
-        per_channel = rearrange(code.back_bias, "(C s) -> C s", C=3).mean(1)  # the bias knows no place in the square
+        weight, bias = unit_projection(squares, principal_axes(squares, len(self.config.levels)))
+        back, back_bias = least_squares(self.quantizer(squares @ weight + bias), squares)
+        self.encoder.linear.weight.copy_(rearrange(weight, "(C p q) D -> D C p q", C=3, p=side))
+        cast(Tensor, self.encoder.linear.bias).copy_(bias)
+        self.decoder.linear.weight.copy_(rearrange(back, "D (C p q) -> D C p q", C=3, p=side))
+        per_channel = rearrange(back_bias, "(C s) -> C s", C=3).mean(1)  # the bias knows no place in the square
         cast(Tensor, self.decoder.linear.bias).copy_(per_channel)

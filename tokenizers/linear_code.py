@@ -1,34 +1,35 @@
-"""The best linear code of given vectors, as a start for learned ones: Karhunen-Loeve in, least squares out.
+"""The best linear codes of given vectors, as a start for learned ones: Karhunen-Loeve in, least squares out.
 
 N vectors of P numbers, D latent dimensions. An encoder and a decoder hold a linear map each beside their networks, to
 latents and back; the networks start at zero and learn what is left.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from .scalar_quantizer import ScalarQuantizer
 
-
-class LinearCode(NamedTuple):
-    """z = x @ into + into_bias, and x is about z_q @ back + back_bias."""
-
-    into: Tensor  # (P, D)
-    into_bias: Tensor  # (D,)
-    back: Tensor  # (D, P)
-    back_bias: Tensor  # (P,)
+@torch.no_grad()
+def principal_axes(vectors: Tensor, dims: int) -> Tensor:
+    """The `dims` orthogonal directions in which `vectors` (N, P) vary most, as columns (P, D), the greatest first."""
+    centered = vectors - vectors.mean(0)
+    _, axes = torch.linalg.eigh(centered.T @ centered / len(vectors))
+    return axes[:, -dims:].flip(1)
 
 
 @torch.no_grad()
-def best_linear_code(vectors: Tensor, quantizer: ScalarQuantizer) -> LinearCode:
-    """PCA of `vectors` (N, P), scaled to unit variance, which spreads evenly over the quantizer's cells; and back."""
-    dims = len(quantizer.levels)
+def unit_projection(vectors: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight (P, D) and bias (D,) that project `vectors` (N, P) on the axes with mean 0 and variance 1.
+
+    So spread, they fall evenly into the cells of the quantizer.
+    """
     mean = vectors.mean(0)
-    variances, axes = torch.linalg.eigh((vectors - mean).T @ (vectors - mean) / len(vectors))
-    axes = axes[:, -dims:].flip(1) / variances[-dims:].flip(0).clamp(min=1e-6).sqrt()
-    z = quantizer((vectors - mean) @ axes)
-    z = torch.cat([z, torch.ones_like(z[:, :1])], dim=1)
-    back = torch.linalg.lstsq(z, vectors).solution  # (D + 1, P)
-    return LinearCode(axes, -mean @ axes, back[:-1], back[-1])
+    variances = ((vectors - mean) @ axes).square().mean(0)
+    weight = axes / variances.clamp(min=1e-6).sqrt()
+    return weight, -mean @ weight
+
+
+@torch.no_grad()
+def least_squares(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight (P, Q) and bias (Q,) with which x (N, P) comes nearest to y (N, Q)."""
+    solution = torch.linalg.lstsq(torch.cat([x, torch.ones_like(x[:, :1])], dim=1), y).solution
+    return solution[:-1], solution[-1]

@@ -32,17 +32,20 @@ class CausalConv(nn.Module):
     none there, clips have rows and columns. `name` is the layer's key in the cache; `name_layers` sets it.
     """
 
-    def __init__(self, width: int, window: int):
+    def __init__(self, fan_in: int, fan_out: int, window: int):
         super().__init__()
-        self.linear = nn.Linear(window * width, width)
+        self.linear = nn.Linear(window * fan_in, fan_out)
         self.window = window
         self.name = ""
 
     def forward(self, x: Tensor, cache: Cache) -> Tensor:
-        """Steps (B, t, ..., C) -> (B, t, ..., C), from each step and the `window` - 1 before it."""
+        """Steps (B, t, ..., fan_in) -> (B, t, ..., fan_out), from each step and the `window` - 1 before it."""
+        return self.linear(self.windows(x, cache))
+
+    def windows(self, x: Tensor, cache: Cache) -> Tensor:
+        """What the product is taken of: (B, t, ..., window fan_in), the oldest step first."""
         steps = with_past(x, self.window - 1, self.name, cache)
-        windows = [steps[:, start : start + x.shape[1]] for start in range(self.window)]
-        return self.linear(torch.cat(windows, dim=-1))
+        return torch.cat([steps[:, start : start + x.shape[1]] for start in range(self.window)], dim=-1)
 
 
 def name_layers(module: nn.Module) -> None:

@@ -4,8 +4,10 @@ B clips, T frames, k frames of a group, t groups, h w grid, D latent dimensions,
 [-1, 1]. The first frame is a group of its own (as if it had stood still for k frames), then come groups of k, so
 t = 1 + ceil((T - 1) / k) and a picture is a clip of one frame. A group is folded, time and 4x4 squares alike, into
 channels (arXiv:2410.10733): no convolution runs at full resolution or frame rate. Blocks look around in space within a
-group, then back in time over groups. As in image.py two linear maps run beside the networks. Nothing normalizes across
-space or time, so any size and length works, and streams give the ids of whole clips, bit for bit.
+group, then back in time over groups. Groups take turns with `turns` kinds of codes, so that what stands still is told
+in parts, by one group after the other, instead of once again by each. As in image.py two linear maps run beside the
+networks. Nothing normalizes across space or time, so any size and length works, and streams give the ids of whole
+clips, bit for bit.
 """
 
 import math
@@ -17,7 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .image import STEM, ImageTokenizerConfig, zeroed
-from .linear_code import best_linear_code
+from .linear_code import least_squares, principal_axes, unit_projection
 from .pretrained import Pretrained
 from .protocol import check_clip_ids, check_clips, check_size, fingerprint_of
 from .scalar_quantizer import ScalarQuantizer
@@ -32,14 +34,18 @@ class VideoTokenizerConfig(ImageTokenizerConfig):
 
     group: int = 4  # frames of a code, after the first frame
     window: int = 3  # groups that a block looks at: its own and those before
+    turns: int = 2  # kinds of codes that groups take turns with
     widths: tuple[int, ...] = (96, 160)
     encoder_blocks: tuple[int, ...] = (1, 2)
-    decoder_blocks: tuple[int, ...] = (2, 3)
+    decoder_blocks: tuple[int, ...] = (2, 2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.group < 2 or self.window < 1:
-            raise ValueError(f"a group needs at least 2 frames and a window 1 group, got {self.group}, {self.window}")
+        if self.group < 2 or self.window < 1 or self.turns < 1:
+            raise ValueError(
+                "a group needs at least 2 frames, a window 1 group, and codes 1 turn, "
+                f"got {self.group}, {self.window} and {self.turns}"
+            )
 
 
 class Block(nn.Module):
@@ -48,7 +54,7 @@ class Block(nn.Module):
     def __init__(self, width: int, window: int):
         super().__init__()
         self.space = nn.Conv2d(width, width, 3, padding=1)
-        self.time = CausalConv(width, window)
+        self.time = CausalConv(width, width, window)
         zeroed(self.time.linear)
 
     def forward(self, x: Tensor, cache: Cache) -> Tensor:
@@ -79,13 +85,21 @@ def unfold(vectors: Tensor, group: int, side: int) -> Tensor:
     return rearrange(vectors, "B t h w (C k p q) -> B C (t k) (h p) (w q)", k=group, p=side, q=side)
 
 
+def turns_of(num_groups: int, num_turns: int, cache: Cache) -> Tensor:
+    """Float (t, turns): 1 where it is a group's turn, 0 elsewhere. The cache keeps whose turn is next."""
+    first = int(cache["turn"]) if "turn" in cache else 0
+    turns = torch.arange(first, first + num_groups + 1) % num_turns
+    cache["turn"] = turns[-1]
+    return F.one_hot(turns[:-1], num_turns).float()
+
+
 class Encoder(nn.Module):
     """Whole groups of frames (B, 3, t k, H, W) -> unbounded latents z_e (B, t, h, w, D)."""
 
     def __init__(self, config: VideoTokenizerConfig):
         super().__init__()
         self.config, widths, dims = config, config.widths, len(config.levels)
-        self.linear = nn.Linear(3 * config.group * config.stride**2, dims)
+        self.linear = nn.Linear(3 * config.group * config.stride**2, config.turns * dims)
         self.stem = nn.Linear(3 * config.group * STEM**2, widths[0])
         self.scales = nn.ModuleList(
             Level(width, count, config.window) for width, count in zip(widths, config.encoder_blocks, strict=True)
@@ -93,7 +107,7 @@ class Encoder(nn.Module):
         self.downs = nn.ModuleList(
             nn.Linear(4 * fine, coarse) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.head = zeroed(nn.Linear(widths[-1], dims))
+        self.head = zeroed(nn.Linear(widths[-1], config.turns * dims))
 
     def forward(self, frames: Tensor, cache: Cache) -> Tensor:
         x = self.stem(fold(frames, self.config.group, STEM))  # (B, t, H/4, W/4, widths[0])
@@ -101,7 +115,9 @@ class Encoder(nn.Module):
             if scale:
                 x = self.downs[scale - 1](rearrange(x, "B t (h p) (w q) C -> B t h w (C p q)", p=2, q=2))
             x = level(x, cache)
-        return self.linear(fold(frames, self.config.group, self.config.stride)) + self.head(F.silu(x))
+        every = self.linear(fold(frames, self.config.group, self.config.stride)) + self.head(F.silu(x))
+        turns = turns_of(x.shape[1], self.config.turns, cache).to(every)
+        return torch.einsum("btyxud,tu->btyxd", every.unflatten(-1, (self.config.turns, -1)), turns)
 
 
 class Decoder(nn.Module):
@@ -110,8 +126,8 @@ class Decoder(nn.Module):
     def __init__(self, config: VideoTokenizerConfig):
         super().__init__()
         self.config, widths, dims = config, config.widths, len(config.levels)
-        self.linear = nn.Linear(dims, 3 * config.group * config.stride**2)
-        self.stem = nn.Conv2d(dims, widths[-1], 3, padding=1)
+        self.linear = CausalConv(config.turns * dims, 3 * config.group * config.stride**2, config.turns)
+        self.stem = nn.Conv2d(config.turns * dims, widths[-1], 3, padding=1)
         self.scales = nn.ModuleList(
             Level(width, count, config.window) for width, count in zip(widths, config.decoder_blocks, strict=True)
         )
@@ -121,14 +137,20 @@ class Decoder(nn.Module):
         self.head = zeroed(nn.Linear(widths[0], 3 * config.group * STEM**2))
 
     def forward(self, latents: Tensor, cache: Cache) -> Tensor:
-        x = self.stem(rearrange(latents, "B t h w D -> (B t) D h w"))
+        slots = self.slots(latents, cache)
+        x = self.stem(rearrange(slots, "B t h w U -> (B t) U h w"))
         x = rearrange(x, "(B t) C h w -> B t h w C", B=len(latents))
         for scale in reversed(range(len(self.scales))):
             x = self.scales[scale](x, cache)
             if scale:
                 x = rearrange(self.ups[scale - 1](x), "B t h w (C p q) -> B t (h p) (w q) C", p=2, q=2)
         frames = unfold(self.head(F.silu(x)), self.config.group, STEM)
-        return frames + unfold(self.linear(latents), self.config.group, self.config.stride)  # (B, 3, t k, H, W)
+        return frames + unfold(self.linear(slots, cache), self.config.group, self.config.stride)  # (B, 3, t k, H, W)
+
+    def slots(self, latents: Tensor, cache: Cache) -> Tensor:
+        """Latents (B, t, h, w, D), each in the place of its turn and zeros in the others: (B, t, h, w, turns D)."""
+        turns = turns_of(latents.shape[1], self.config.turns, cache).to(latents)
+        return torch.einsum("btyxd,tu->btyxud", latents, turns).flatten(-2)
 
 
 class VideoTokenizer(nn.Module, Pretrained):
@@ -227,10 +249,26 @@ class VideoTokenizer(nn.Module, Pretrained):
 
     @torch.no_grad()
     def start_linear(self, clips: Tensor) -> None:
-        """Set the linear maps to the best linear code of `clips` (N, 3, 1 + n k, H, W): PCA in, least squares out."""
+        """Set the linear maps to a good linear code of `clips` (N, 3, 1 + n k, H, W): PCA in, least squares out.
+
+        The codes of each turn take the axes of what those of the turns before it, which are known, leave unsaid.
+        """
+        turns, dims = self.config.turns, len(self.config.levels)
         groups = fold(self._lead_in(clips), self.config.group, self.config.stride)
-        code = best_linear_code(groups.flatten(0, 3), self.quantizer)
-        self.encoder.linear.weight.copy_(code.into.T)
-        self.encoder.linear.bias.copy_(code.into_bias)
-        self.decoder.linear.weight.copy_(code.back.T)
-        self.decoder.linear.bias.copy_(code.back_bias)
+        into, back = self.encoder.linear, self.decoder.linear
+        latents = torch.zeros(*groups.shape[:-1], dims)
+
+        def known() -> Tensor:
+            return back.windows(self.decoder.slots(latents, {}), {})
+
+        for turn in range(min(turns, groups.shape[1])):
+            own, context = groups[:, turn::turns].flatten(0, 3), known()[:, turn::turns].flatten(0, 3)
+            weight, bias = least_squares(context, own)
+            axes = principal_axes(own - context @ weight - bias, dims)
+            weight, bias = unit_projection(own, axes)
+            latents[:, turn::turns] = self.quantizer(groups[:, turn::turns] @ weight + bias)
+            into.weight[turn * dims : (turn + 1) * dims] = weight.T
+            into.bias[turn * dims : (turn + 1) * dims] = bias
+        weight, bias = least_squares(known().flatten(0, 3), groups.flatten(0, 3))
+        back.linear.weight.copy_(weight.T)
+        back.linear.bias.copy_(bias)
