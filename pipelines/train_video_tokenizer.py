@@ -22,6 +22,7 @@ from .clip_sources import ClipSource
 from .code_diagnostics import code_scores, level_histogram
 from .picture_sources import VALIDATION_NUMBER
 from .train_reconstruction import (
+    Learned,
     ReconstructionRecipe,
     check_input,
     frames_of,
@@ -41,8 +42,8 @@ class VideoTokenizerRecipe(ReconstructionRecipe):
     batch_size: int = 16
     motion: float = 0.1  # weight of the error of the differences between frames
 
-    def distance(self, outputs: Tensor, media: Tensor) -> Tensor:
-        return super().distance(outputs, media) + self.motion * motion_loss(outputs, media)
+    def loss(self, tokenizer: Learned, media: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
+        return super().loss(tokenizer, media, outputs, z_q) + self.motion * motion_loss(outputs, media)
 
 
 @torch.no_grad()

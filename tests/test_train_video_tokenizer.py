@@ -120,10 +120,14 @@ def test_what_moves_counts_more_when_it_is_asked_to():
     clips = torch.zeros(1, 3, 5, 8, 8)
     steady = torch.full_like(clips, 0.1)
     flickering = steady * torch.tensor([1, -1, 1, -1, 1]).view(1, 1, 5, 1, 1)
-    still, moving = recipe(motion=0.0), recipe(motion=1.0)
-    torch.testing.assert_close(still.distance(steady, clips), still.distance(flickering, clips))
-    torch.testing.assert_close(moving.distance(steady, clips), still.distance(steady, clips))
-    torch.testing.assert_close(moving.distance(flickering, clips) - still.distance(steady, clips), torch.tensor(0.2))
+    tokenizer, nothing = toy_video_tokenizer(), torch.zeros(1)
+
+    def loss(outputs: Tensor, motion: float) -> Tensor:
+        return recipe(motion=motion).loss(tokenizer, clips, outputs, nothing)
+
+    torch.testing.assert_close(loss(steady, 0.0), loss(flickering, 0.0))
+    torch.testing.assert_close(loss(steady, 1.0), loss(steady, 0.0))
+    torch.testing.assert_close(loss(flickering, 1.0) - loss(steady, 0.0), torch.tensor(0.2))
 
 
 # --------------------------------------------------------------------------------------------------------- diagnosis
