@@ -12,14 +12,23 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Write `data` as `.NAME.PID.tmp` in the same folder, flush it to the disk, rename it to `path`."""
+    """Write `data` to `path`, which appears with all its bytes or not at all."""
+    with appears_whole(path) as unfinished:
+        unfinished.write_bytes(data)
+
+
+@contextmanager
+def appears_whole(path: str | os.PathLike) -> Iterator[Path]:
+    """`.NAME.PID.tmp` in the folder of `path`, to be written in the block; flushed to the disk and renamed at its end.
+
+    If the block fails, the file is removed, and what stood at `path` still stands there.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
