@@ -11,6 +11,8 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,12 +65,23 @@ def read_bytes(path: str | os.PathLike, max_bytes: int = MAX_BYTES) -> bytes:
     Raises:
         MediaError: it is missing, unreadable, no regular file, or larger than `max_bytes`.
     """
+    with open_regular(path) as file:
+        return _read_bounded(file, os.fspath(path), max_bytes)
+
+
+@contextmanager
+def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A regular file, open for reading.
+
+    Raises:
+        MediaError: it is missing, unreadable or no regular file.
+    """
     name = os.fspath(path)
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise MediaError(name, "not a regular file")
-            return _read_bounded(file, name, max_bytes)
+            yield file
     except OSError as error:
         raise MediaError(name, error.strerror or error) from error
 
@@ -132,7 +145,12 @@ def fit(image: Image.Image, size: int) -> Image.Image:
 def to_tensor(image: Image.Image) -> Tensor:
     """RGB picture -> float32 (3, H, W) in [-1, 1]."""
     pixels = torch.from_numpy(np.array(image.convert("RGB")))  # uint8 (H, W, 3)
-    return rearrange(pixels, "H W C -> C H W").float() / 127.5 - 1
+    return from_uint8(rearrange(pixels, "H W C -> C H W"))
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """Stored images of any shape, uint8 in [0, 255] -> float32 in [-1, 1]: `to_uint8` undone."""
+    return images.float() / 127.5 - 1
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -1,0 +1,62 @@
+"""Clips of animated WebP, which FFmpeg cannot decode and Pillow can."""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cached_property
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from .clip import TimedFrame, check_pixels
+from .media import MAX_BYTES, MediaError
+
+_SHORTEST, _INSTEAD = 20, 100  # milliseconds: what is shorter is shown for longer, as FFmpeg and browsers do with GIF
+
+
+class WebPClip:
+    """An animated WebP as a `Clip`; whoever opened the file closes it. Pillow reads it whole, so its size is bounded.
+
+    Raises:
+        MediaError: it is too large, or no WebP.
+    """
+
+    has_audio = False
+    pixel_aspect = Fraction(1)
+    rounding = Fraction(1, 1000)
+
+    def __init__(self, file: BinaryIO, name: str, keep_decodable: bool):
+        if file.seek(0, os.SEEK_END) > MAX_BYTES:
+            raise MediaError(name, f"an animated WebP may have {MAX_BYTES:,} bytes, this one has more; make it a video")
+        self.name, self.keep_decodable = name, keep_decodable
+        try:
+            self.image = Image.open(file, formats=["WEBP"])
+            self.num_frames: int | None = getattr(self.image, "n_frames", 1)
+        except Exception as error:  # Pillow raises anything
+            raise MediaError(name, f"broken WebP ({error})") from error
+        check_pixels(*self.image.size, name)
+
+    @cached_property
+    def fps(self) -> Fraction:
+        return (self.num_frames or 1) / self.seconds()
+
+    def seconds(self) -> Fraction:
+        return sum((shown.duration for shown in self.frames()), Fraction(0))
+
+    def frames(self, start: Fraction = Fraction(0)) -> Iterator[TimedFrame]:
+        from av import VideoFrame
+
+        time = Fraction(0)
+        for number in range(self.num_frames or 1):
+            try:
+                self.image.seek(number)
+                pixels = np.asarray(self.image.convert("RGBA"))
+            except Exception as error:  # Pillow raises anything
+                if self.keep_decodable:
+                    return  # each frame is drawn over the one before it
+                raise MediaError(self.name, f"damaged at {float(time):.2f} s") from error
+            milliseconds = int(self.image.info.get("duration", 0))
+            duration = Fraction(milliseconds if milliseconds >= _SHORTEST else _INSTEAD, 1000)
+            yield TimedFrame(time, duration, VideoFrame.from_ndarray(pixels, format="rgba"))
+            time += duration
