@@ -144,7 +144,7 @@ def test_too_many_pixels_or_frames_are_refused_before_decoding(tmp_path, monkeyp
     (tmp_path / "a.mkv").write_bytes(clip())
     with pytest.raises(ValueError, match="take a larger stride"):
         ClipFrames(tmp_path, stride=1e-5)
-    monkeypatch.setattr(clip_frames, "MAX_CLIP_PIXELS", 32 * 24 - 1)
+    monkeypatch.setattr("tokenloom.data.clip.MAX_CLIP_PIXELS", 32 * 24 - 1)
     with pytest.raises(MediaError, match="clip: "):
         clip_length(clip(), "clip")
 
