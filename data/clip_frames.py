@@ -19,7 +19,7 @@ from .upright import Upright
 from .video import shown_at
 
 CLIP_SUFFIXES = tuple(".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .ogv".split())  # a .gif or .webp may be one picture
-MAX_SIDE = 480  # pixels of the longer side that is kept
+MAX_SIDE = 480  # pixels of the longer side that is kept, unless less is asked for
 MAX_FRAMES = 100_000  # examples of one clip
 SPAN = 64  # examples of one clip that are decoded at once
 CACHE_BYTES = 1 << 29
@@ -31,12 +31,12 @@ def clip_length(source: Source, name: str) -> Fraction:
         return clip.seconds()
 
 
-def pictures_at(source: Source, times: Sequence[Fraction], name: str) -> list[Image.Image]:
+def pictures_at(source: Source, times: Sequence[Fraction], name: str, max_side: int = MAX_SIDE) -> list[Image.Image]:
     """The pictures that a clip shows at rising `times`; fewer of them if it ends before the last, whole or cut off."""
     with open_video(source, name, keep_decodable=True) as clip:
         upright = Upright(clip.pixel_aspect, WHITE)
         shown = shown_at(clip.frames(times[0]), times, clip.rounding)
-        return [Image.fromarray(upright.picture(frame, _small(upright.size(frame)))) for frame in shown]
+        return [Image.fromarray(upright.picture(frame, _small(upright.size(frame), max_side))) for frame in shown]
 
 
 def _source(piece: Piece) -> Source:
@@ -44,9 +44,9 @@ def _source(piece: Piece) -> Source:
     return piece.path if piece.size is None else piece.read(MAX_BYTES)
 
 
-def _small(size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) of the same shape, at most `MAX_SIDE` high and wide."""
-    scale = min(1.0, MAX_SIDE / max(size))
+def _small(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """(H, W) of the same shape, at most `max_side` high and wide."""
+    scale = min(1.0, max_side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
@@ -59,9 +59,15 @@ class ClipFrames:
         ValueError: `stride` is not positive, or no clip can be read; and as `find_entries`.
     """
 
-    def __init__(self, paths: str | os.PathLike | Sequence[str | os.PathLike], stride: float = 0.5):
+    def __init__(
+        self,
+        paths: str | os.PathLike | Sequence[str | os.PathLike],
+        stride: float = 0.5,
+        max_side: int = MAX_SIDE,
+    ):
         if not stride > 0:
             raise ValueError(f"stride must be more than 0 seconds, got {stride}")
+        self.max_side = max_side
         self.stride = Fraction(stride).limit_denominator(1_000_000)
         self.failed: list[MediaError] = []
         entries: list[Entry] = []
@@ -91,6 +97,11 @@ class ClipFrames:
             raise MediaError(entry.image.name, f"no picture at {time:g} s: the clip is shorter than its header says")
         extra = {**self._clips.extra(clip), "time": time}
         return Example(f"{entry.key}@{time:g}s", self._clips.caption(clip), pictures[place], extra)
+
+    @property
+    def clips(self) -> list[range]:
+        """The examples of each clip, in the order of time."""
+        return [range(start, end) for start, end in zip([0, *self._ends], self._ends, strict=False)]
 
     def caption(self, index: int) -> str | None:
         return self._clips.caption(self._find(index)[0])
@@ -126,7 +137,7 @@ class ClipFrames:
         times = [number * self.stride for number in range(span * SPAN, min(count, (span + 1) * SPAN))]
         piece = self._clips.entries[clip].image
         try:
-            return pictures_at(_source(piece), times, piece.name)
+            return pictures_at(_source(piece), times, piece.name, self.max_side)
         except MediaError as error:
             return error
 
