@@ -86,6 +86,17 @@ def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise MediaError(name, error.strerror or error) from error
 
 
+def is_animated(path: str | os.PathLike) -> bool:
+    """Whether a picture file holds several frames; False where that cannot be seen, as in a broken file."""
+    try:
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=_formats()) as image:
+                return getattr(image, "is_animated", False)
+    except Exception:  # decoders raise anything; whoever reads the file will say what is wrong with it
+        return False
+
+
 def read_image(
     source: str | os.PathLike | bytes | BinaryIO,
     *,
