@@ -13,7 +13,7 @@ _CLEAR = "\r\x1b[K"  # to the start of the line, and wipe it
 
 
 class Progress:
-    """Counts towards `total`; use it as a context.
+    """Counts towards `total`; use it as a context. `unit` is how many make one of what is shown, and its name.
 
     Example:
         with Progress("tokenizing", len(files)) as progress:
@@ -21,10 +21,19 @@ class Progress:
                 progress.advance()
     """
 
-    def __init__(self, label: str, total: int, *, stream: TextIO | None = None, enabled: bool = True):
+    def __init__(
+        self,
+        label: str,
+        total: float,
+        *,
+        unit: tuple[float, str] | None = None,
+        stream: TextIO | None = None,
+        enabled: bool = True,
+    ):
         self.label = label
         self.total = total
-        self.done = 0
+        self.unit = unit
+        self.done: float = 0
         self.stream = stream or sys.stderr
         self.enabled = enabled
         self.redrawn = self.stream.isatty()
@@ -38,7 +47,7 @@ class Progress:
             end = "\n" if self.redrawn else ""
             self._show(time.monotonic(), end)
 
-    def advance(self, count: int = 1) -> None:
+    def advance(self, count: float = 1) -> None:
         self.done += count
         now = time.monotonic()
         if self.enabled and now - self.last >= (_REDRAW if self.redrawn else _LOG):
@@ -53,7 +62,12 @@ class Progress:
         seconds = now - self.started
         rate = self.done / seconds if seconds > 0 else 0.0
         left = f", {_clock((self.total - self.done) / rate)} left" if rate and self.done < self.total else ""
-        line = f"{self.label} {self.done:,}/{self.total:,}, {rate:.3g}/s, {_clock(seconds)} so far{left}"
+        if self.unit:
+            one, name = self.unit
+            counts = f"{self.done / one:,.1f}/{self.total / one:,.1f} {name}, {rate / one:.3g} {name}/s"
+        else:
+            counts = f"{self.done:,}/{self.total:,}, {rate:.3g}/s"
+        line = f"{self.label} {counts}, {_clock(seconds)} so far{left}"
         before, after = (_CLEAR, end) if self.redrawn else ("", "\n")
         print(f"{before}{line}", end=after, file=self.stream, flush=True)
 

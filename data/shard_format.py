@@ -84,6 +84,15 @@ def read_ids(path: Path, contents: Collection[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: not a token shard, or damaged ({error}); tokenize the files again") from error
 
 
+def read_part(path: Path, content: str, part: slice) -> np.ndarray:
+    """Some of the ids of one content of one shard, as stored: a stretch of their first axis."""
+    try:
+        with safe_open(path, framework="np") as shard:
+            return shard.get_slice(content)[part]
+    except (SafetensorError, OSError, TypeError) as error:
+        raise ValueError(f"{path}: not a token shard, or damaged ({error}); tokenize the files again") from error
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """`identity`, `sum` and `media` (content -> JSON object) of one shard.
 
@@ -144,6 +153,8 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
             raise ValueError(f"{content[:12]!r} is not a content of these shards")
         if not isinstance(entry["media"], dict) or not isinstance(entry["shape"], list):
             raise ValueError(f"media and shape of {content[:12]} are missing")
+        if not all(isinstance(length, int) and length >= 0 for length in entry["shape"]):
+            raise ValueError(f"{content[:12]} cannot have the shape {entry['shape']}")
     for name, content in manifest["files"].items():
         if content not in manifest["contents"]:
             raise ValueError(f"{name!r} has no ids")

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.numpy import save
-from torch import Tensor
 
 from .files import only_writer, sha256_of_file, write_atomically
 from .media import MediaError
@@ -56,7 +54,7 @@ class Source:
 class Tokens:
     """Ids of one content, and what it takes to turn them back: its size, rate, length."""
 
-    ids: Tensor  # integers, any shape
+    ids: np.ndarray  # integers, any shape
     media: dict[str, Any] = field(default_factory=dict)  # JSON values
 
 
@@ -84,15 +82,15 @@ class ShardWriter:
     def write(
         self,
         sources: Sequence[Source],
-        encode: Callable[[Source], Tokens],
+        encode_all: Callable[[list[Source]], Iterator[Tokens | MediaError]],
         *,
         failed: Mapping[str, str] | None = None,
-        on_content: Callable[[MediaError | None], None] = lambda error: None,
     ) -> Summary:
         """Make the folder hold exactly the ids of `sources`.
 
-        `encode` is called once per content that has no ids yet; its MediaError skips that content. `failed` are inputs
-        that never became sources, name -> reason, recorded with the others. `on_content` hears of each content done.
+        `encode_all` gets one source for each content that has no ids yet, and gives tokens for each in the same order,
+        or the error by which that content is skipped. A shard is written as soon as its tokens are there. `failed` are
+        inputs that never became sources, name -> reason, recorded with the others.
 
         Raises:
             ValueError: the folder holds ids of another tokenizer or preprocessing, or of files not among `sources`.
@@ -105,18 +103,19 @@ class ShardWriter:
                 leftover.unlink()  # of a run that was killed while it wrote
             there = self._shards_there()
             have = {content: path for path, contents in there.items() for content in contents}
+            groups = list(_groups(sources, self.shard_sources))
+            made = encode_all([source for group in groups for source in group if source.sha256 not in have])
             reasons: dict[str, str] = {}
             shards: list[Path] = []
-            for group in _groups(sources, self.shard_sources):
+            for group in groups:
                 fresh: dict[str, _Stored] = {}
                 for source in group:
-                    error = None
                     if source.sha256 not in have:
-                        try:
-                            fresh[source.sha256] = self._stored(encode(source))
-                        except MediaError as caught:
-                            error, reasons[source.sha256] = caught, caught.reason
-                    on_content(error)
+                        tokens = next(made)
+                        if isinstance(tokens, MediaError):
+                            reasons[source.sha256] = tokens.reason
+                        else:
+                            fresh[source.sha256] = self._stored(tokens)
                 contents = [source.sha256 for source in group if source.sha256 not in reasons]
                 summary.tokenized += len(fresh)
                 summary.reused += len(contents) - len(fresh)
@@ -162,13 +161,13 @@ class ShardWriter:
         return there
 
     def _stored(self, tokens: Tokens) -> _Stored:
-        ids = tokens.ids.detach().cpu()
-        if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.spec.vocab_size):
+        ids = tokens.ids
+        if ids.size and not (0 <= int(ids.min()) and int(ids.max()) < self.spec.vocab_size):
             raise ValueError(
                 f"ids must lie in [0, {self.spec.vocab_size}), got {int(ids.min())} to {int(ids.max())}; "
                 "this is a fault of the tokenizer"
             )
-        return np.ascontiguousarray(ids.numpy().astype(self.spec.dtype)), tokens.media
+        return np.ascontiguousarray(ids.astype(self.spec.dtype)), tokens.media
 
     def _write_shard(self, path: Path, contents: dict[str, _Stored]) -> None:
         ids = {content: ids for content, (ids, _) in contents.items()}
@@ -203,79 +202,6 @@ class ShardWriter:
         path = self.folder / MANIFEST
         if not path.exists() or path.read_bytes() != data:
             write_atomically(path, data)
-
-
-class ShardReader:
-    """The ids of one folder of shards, by content. With `fingerprint`, only ids of that tokenizer.
-
-    Raises:
-        ValueError: no manifest, a damaged one, or ids of another tokenizer.
-    """
-
-    def __init__(self, folder: Path, fingerprint: str | None = None):
-        self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder)
-        if fingerprint is not None and fingerprint != self.manifest["fingerprint"]:
-            raise ValueError(
-                f"{self.folder}: these ids are of tokenizer {self.manifest['tokenizer'] or 'without a name'} "
-                f"({self.manifest['fingerprint'][:12]}), got one with fingerprint {fingerprint[:12]}; "
-                "load the tokenizer that made them, or tokenize the files again"
-            )
-        self.files: dict[str, str] = self.manifest["files"]  # name -> content
-        self.contents: list[str] = sorted(self.manifest["contents"])
-
-    def __len__(self) -> int:
-        return len(self.contents)
-
-    def media(self, content: str) -> dict[str, Any]:
-        """What the tokenizing pipeline noted of this content: size, rate, length."""
-        return self.manifest["contents"][content]["media"]
-
-    def ids(self, content: str) -> Tensor:
-        """Int64 ids of one content, in [0, vocab_size).
-
-        Raises:
-            ValueError: the shard is missing or damaged, or does not hold what the manifest says.
-        """
-        entry = self.manifest["contents"][content]
-        path = self.folder / self.manifest["shards"][entry["shard"]]["file"]
-        ids = read_ids(path, [content])[content]
-        as_listed = ids.dtype == self.manifest["dtype"] and list(ids.shape) == entry["shape"]
-        if not as_listed or (ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.manifest["vocab_size"]):
-            raise ValueError(f"{path}: ids of {content[:12]} are not those of the manifest; tokenize the files again")
-        return torch.from_numpy(ids.astype(np.int64))
-
-    def verify(self) -> list[str]:
-        """Check every sum and every id: one line for each thing that is wrong, none when all is well."""
-        problems = []
-        expected: dict[int, set[str]] = {number: set() for number in range(len(self.manifest["shards"]))}
-        for content in self.contents:
-            expected[self.manifest["contents"][content]["shard"]].add(content)
-        for number, shard in enumerate(self.manifest["shards"]):
-            path = self.folder / shard["file"]
-            if not path.is_file():
-                problems.append(f"{path}: missing; tokenize the files again")
-            elif path.stat().st_size != shard["bytes"] or sha256_of_file(path) != shard["sha256"]:
-                problems.append(f"{path}: its sum is not that of the manifest; tokenize the files again")
-            else:
-                try:
-                    if read_header(path)["media"].keys() != expected[number]:
-                        raise ValueError(f"{path}: holds other contents than the manifest says")
-                    for content in sorted(expected[number]):
-                        self.ids(content)
-                except ValueError as error:
-                    problems.append(str(error))
-        listed = {self.folder / shard["file"] for shard in self.manifest["shards"]}
-        strangers = sorted(set(shard_paths(self.folder)) - listed)
-        return problems + [f"{path}: not in the manifest; tokenize again to clean up" for path in strangers]
-
-
-def verify_shards(folder: Path) -> list[str]:
-    """`ShardReader.verify`, where a folder that cannot even be opened is one more line."""
-    try:
-        return ShardReader(folder).verify()
-    except ValueError as error:
-        return [str(error)]
 
 
 def _take(path: Path, content: str) -> _Stored:

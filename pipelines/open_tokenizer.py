@@ -5,12 +5,16 @@ Names never lead to the network here, because they may come from the manifest of
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
+
+from ..tokenizers.frames import FramesTokenizer
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.patches import PaletteTokenizer
 from ..tokenizers.pretrained import SHIPPED
 from ..tokenizers.text import TextTokenizer
+from ..tokenizers.video import VideoTokenizer
 
 
 class Kind(NamedTuple):
@@ -21,6 +25,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "image": Kind(default="tokenloom-photo", part="image_tokenizer", file="config.json"),
+    "video": Kind(default="tokenloom-footage", part="video_tokenizer", file="config.json"),
     "text": Kind(default="tokenloom-mini", part="text_tokenizer", file="tokenizer.json"),
 }
 
@@ -45,6 +50,19 @@ def tokenizer_folder(modality: str, name: str | Path) -> Path:
     )
 
 
+def open_tokenizer(
+    modality: str, name: str | Path, device: torch.device | str
+) -> TextTokenizer | ImageTokenizer | PaletteTokenizer | VideoTokenizer | FramesTokenizer:
+    """The tokenizer of a key of `KINDS` and this name; of texts it stays on the CPU.
+
+    Raises:
+        ValueError: not found, or its files are damaged.
+    """
+    if modality == "text":
+        return open_text_tokenizer(name)
+    return open_image_tokenizer(name).to(device) if modality == "image" else open_video_tokenizer(name, device)
+
+
 def open_image_tokenizer(name: str | Path) -> ImageTokenizer | PaletteTokenizer:
     """The learned or the palette tokenizer of this name.
 
@@ -53,11 +71,31 @@ def open_image_tokenizer(name: str | Path) -> ImageTokenizer | PaletteTokenizer:
     """
     folder = tokenizer_folder("image", name)
     try:
-        config = json.loads((folder / "config.json").read_text())
-        kind = PaletteTokenizer if "num_colors" in config else ImageTokenizer
+        kind = PaletteTokenizer if "num_colors" in _config(folder) else ImageTokenizer
         return kind.from_pretrained(folder)
     except (TypeError, KeyError) as error:  # JSON of something else
         raise ValueError(f"{folder}: config.json is not that of an image tokenizer ({error}); name another") from error
+
+
+def open_video_tokenizer(name: str | Path, device: torch.device | str = "cpu") -> VideoTokenizer | FramesTokenizer:
+    """The video tokenizer of this name; or the image tokenizer of this name, which takes clips frame by frame.
+
+    Raises:
+        ValueError: not found, or its files are damaged.
+    """
+    try:
+        folder = tokenizer_folder("video", name)
+    except ValueError as unknown:
+        try:
+            folder = tokenizer_folder("image", name)
+        except ValueError:
+            raise unknown from None
+    try:
+        if "group" not in _config(folder):
+            return FramesTokenizer(open_image_tokenizer(folder).to(device))
+        return VideoTokenizer.from_pretrained(folder).to(device)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{folder}: config.json is not that of a video tokenizer ({error}); name another") from error
 
 
 def open_text_tokenizer(name: str | Path) -> TextTokenizer:
@@ -67,3 +105,7 @@ def open_text_tokenizer(name: str | Path) -> TextTokenizer:
         ValueError: not found, or its file is damaged.
     """
     return TextTokenizer.from_pretrained(tokenizer_folder("text", name))
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text())

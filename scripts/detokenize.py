@@ -1,6 +1,7 @@
-"""Turn token shards back: pictures as PNG at the size they had, texts byte for byte, under the names they had.
+"""Turn token shards back: pictures as PNG, clips as mp4 with the rate and length they had, texts byte for byte.
 
-Shards of one modality go into DIR itself, those of several into DIR/image and DIR/text.
+Sizes and names are those of the files. Shards of one modality go into DIR itself, those of several into DIR/text,
+DIR/image and DIR/video.
 """
 
 import argparse
@@ -17,16 +18,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tokenizer", metavar="NAME_OR_DIR", help="shipped name or folder; default: the name that the shards tell"
     )
-    parser.add_argument(
-        "--device", default="cpu", help="where pictures are decoded, such as cuda; default: %(default)s"
-    )
+    parser.add_argument("--device", default="cpu", help="where media are decoded, such as cuda; default: %(default)s")
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     from tokenloom.data.shard_format import read_manifest
-    from tokenloom.pipelines.open_tokenizer import KINDS, open_image_tokenizer, open_text_tokenizer
-    from tokenloom.pipelines.tokenize_files import detokenize, shard_folders
+    from tokenloom.pipelines.detokenize_files import detokenize, shard_folders
+    from tokenloom.pipelines.open_tokenizer import KINDS, open_tokenizer
 
     device = open_device(arguments.device)
     folders = shard_folders(arguments.shards)
@@ -38,12 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise ValueError(f"{folder}: holds {modality!r}, which this version does not know; use a newer one")
         name = arguments.tokenizer or manifest["tokenizer"] or KINDS[modality].default
         out = arguments.out / modality if len(folders) > 1 else arguments.out
-        summary = detokenize(
-            folder,
-            out,
-            open_image_tokenizer(name).to(device) if modality == "image" else open_text_tokenizer(name),
-            device=device,
-        )
+        summary = detokenize(folder, out, open_tokenizer(modality, name, device), device=device)
         print(f"{out}: {summary.files} files written, {len(summary.failed)} failed")
         code = 1 if summary.failed else code
     return code

@@ -1,36 +1,46 @@
-"""Turn pictures and texts of any size into exact, resumable token shards: DIR/image and DIR/text.
+"""Turn texts, pictures and clips of any size into exact, resumable token shards: DIR/text, DIR/image and DIR/video.
 
-A run that was stopped goes on where it was; files that cannot be read are reported and skipped.
+A run that was stopped goes on where it was; files that cannot be read are reported and skipped. The bytes are the same
+for any number of workers.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
 
-MODALITIES = ("image", "text")
+if TYPE_CHECKING:
+    from tokenloom.data.shards import Summary
+    from tokenloom.pipelines.workers import Crew
+
+MODALITIES = ("text", "image", "video")
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="what to tokenize")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the shards, new or to be continued")
-    parser.add_argument(
-        "--modality", choices=("auto", *MODALITIES), default="auto", help="what the files hold; auto: by their suffix"
+    add = parser.add_argument
+    add("paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="what to tokenize")
+    add("--out", type=Path, metavar="DIR", help="folder of the shards, new or to be continued")
+    add(
+        "--modality",
+        choices=("auto", *MODALITIES),
+        default="auto",
+        help="what the files hold; auto: by their suffix, and animations are clips; default: %(default)s",
     )
-    parser.add_argument(
+    add(
         "--tokenizer",
         metavar="NAME_OR_DIR",
-        help="shipped name or folder; default: tokenloom-photo for pictures, that of tokenloom-mini for texts",
+        help="shipped name or folder; default: tokenloom-photo for pictures, tokenloom-footage for clips, that of "
+        "tokenloom-mini for texts; clips also take a tokenizer of pictures, frame by frame",
     )
-    parser.add_argument(
-        "--size", type=int, metavar="PIXELS", help="make pictures squares of this side; default: as they are"
-    )
-    parser.add_argument(
-        "--device", default="cpu", help="where pictures are encoded, such as cuda; default: %(default)s"
-    )
-    parser.add_argument("--verify", type=Path, metavar="DIR", help="tokenize nothing, check every sum of these shards")
+    add("--size", type=int, metavar="PIXELS", help="make pictures and clips squares of this side; default: as they are")
+    add("--fps", type=float, metavar="RATE", help="take so many frames per second of clips; default: as they are")
+    add("--workers", type=int, metavar="N", help="processes, each at one file at a time; default: one per core")
+    add("--ray", metavar="ADDRESS", help="let a Ray cluster do the work: its address, or local")
+    add("--device", default="cpu", help="where media are encoded, such as cuda; default: %(default)s")
+    add("--verify", type=Path, metavar="DIR", help="tokenize nothing, check every sum of these shards")
     return parser
 
 
@@ -43,25 +53,19 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("files or folders and --out DIR are needed")
     if arguments.size is not None and arguments.size < 1:
         raise UsageError(f"--size must be at least 1 pixel, got {arguments.size}")
+    if arguments.fps is not None and not 0 < arguments.fps <= 1000:
+        raise UsageError(f"--fps must be more than 0 and at most 1000, got {arguments.fps}")
+    crew = crew_of(arguments)
 
-    from tokenloom.pipelines.open_tokenizer import KINDS, open_image_tokenizer, open_text_tokenizer
-    from tokenloom.pipelines.tokenize_files import tokenize_images, tokenize_texts
+    from tokenloom.data.find_files import find_files, sort_files
 
-    device = open_device(arguments.device)
+    if arguments.modality == "auto":
+        found = sort_files(arguments.paths)
+    else:
+        found = {arguments.modality: find_files(arguments.paths, arguments.modality)}
     code = 0
-    for modality, paths in by_modality(arguments.paths, arguments.modality).items():
-        name = arguments.tokenizer or KINDS[modality].default
-        if modality == "image":
-            summary = tokenize_images(
-                paths,
-                arguments.out,
-                open_image_tokenizer(name).to(device),
-                tokenizer_name=name,
-                size=arguments.size,
-                device=device,
-            )
-        else:
-            summary = tokenize_texts(paths, arguments.out, open_text_tokenizer(name), tokenizer_name=name)
+    for modality, files in found.items():
+        summary = tokenize(modality, files, arguments, crew)
         print(
             f"{arguments.out / modality}: {summary.files} files tokenized ({summary.tokenized} contents new, "
             f"{summary.reused} there before), {len(summary.failed)} failed"
@@ -70,31 +74,46 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def by_modality(paths: list[Path], modality: str) -> dict[str, list[Path]]:
-    """Modality -> the paths to look through: folders for each that is in them, files by their suffix.
+def crew_of(arguments: argparse.Namespace) -> "Crew":
+    """Who does the work: this process where only it can, on a device; else several, here or on a cluster."""
+    import os
 
-    Raises:
-        ValueError: a path is missing, or there is no file, or a file whose suffix says nothing.
-    """
-    from tokenloom.data.media import SUFFIXES
-    from tokenloom.pipelines.tokenize_files import TEXT_SUFFIXES, find_files
+    from tokenloom.pipelines.workers import here, processes
 
-    if modality != "auto":
-        return {modality: paths}
-    suffixes = {"image": SUFFIXES, "text": TEXT_SUFFIXES}
-    for path in paths:
-        if path.is_file() and path.suffix.lower() not in SUFFIXES + TEXT_SUFFIXES:
-            raise ValueError(f"{path}: its suffix does not tell what it holds; say it with --modality image or text")
-    there = {path.suffix.lower() for path in find_files(paths, SUFFIXES + TEXT_SUFFIXES).values()}
-    return {
-        name: [path for path in paths if path.is_dir() or path.suffix.lower() in suffixes[name]]
-        for name in MODALITIES
-        if there.intersection(suffixes[name])
-    }
+    device = open_device(arguments.device)
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UsageError(f"--workers must be at least 1, got {arguments.workers}")
+    if device.type != "cpu":
+        if arguments.ray is not None or (arguments.workers or 1) > 1:
+            raise UsageError(f"--device {arguments.device} is used by one process; leave --workers and --ray out")
+        return here
+    if arguments.ray is not None:
+        from tokenloom.pipelines.ray_workers import ray_cluster
+
+        return ray_cluster(arguments.ray, arguments.workers)
+    workers = arguments.workers or os.cpu_count() or 1
+    return processes(workers) if workers > 1 else here
+
+
+def tokenize(modality: str, files: dict[str, Path], arguments: argparse.Namespace, crew: "Crew") -> "Summary":
+    from tokenloom.pipelines import open_tokenizer
+    from tokenloom.pipelines.tokenize_files import tokenize_images, tokenize_texts, tokenize_videos
+
+    out, device, size = arguments.out, arguments.device, arguments.size
+    name = arguments.tokenizer or open_tokenizer.KINDS[modality].default
+    if modality == "text":
+        return tokenize_texts(files, out, open_tokenizer.open_text_tokenizer(name), tokenizer_name=name, crew=crew)
+    if modality == "image":
+        pictures = open_tokenizer.open_image_tokenizer(name).to(device)
+        return tokenize_images(files, out, pictures, tokenizer_name=name, size=size, device=device, crew=crew)
+    clips = open_tokenizer.open_video_tokenizer(name, device)
+    return tokenize_videos(
+        files, out, clips, tokenizer_name=name, fps=arguments.fps, size=size, device=device, crew=crew
+    )
 
 
 def verify_folder(folder: Path) -> int:
-    from tokenloom.pipelines.tokenize_files import shard_folders, verify
+    from tokenloom.pipelines.detokenize_files import shard_folders, verify
 
     problems = verify(folder)
     for problem in problems:

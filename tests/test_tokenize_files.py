@@ -13,18 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.conftest import needs_packs
+from tokenloom.data.find_files import find_files
 from tokenloom.data.media import fit, read_image
 from tokenloom.data.progress import Progress
 from tokenloom.data.shard_format import MANIFEST, canonical, sha256
-from tokenloom.data.shards import ShardReader
-from tokenloom.pipelines.tokenize_files import (
-    detokenize,
-    find_files,
-    shard_folders,
-    tokenize_images,
-    tokenize_texts,
-    verify,
-)
+from tokenloom.data.shard_reader import ShardReader
+from tokenloom.pipelines.detokenize_files import detokenize, shard_folders, verify
+from tokenloom.pipelines.tokenize_files import tokenize_images, tokenize_texts
 
 LEFT, RIGHT = (250, 10, 0), (0, 20, 240)
 
@@ -81,7 +76,12 @@ def contents_of(folder: Path) -> dict[str, bytes]:
 
 
 def images(paths, out, tokenizer=None, **options):
-    return tokenize_images(paths, out, tokenizer or ColorTokenizer(), show_progress=False, **options)
+    files = find_files(paths, "image")
+    return tokenize_images(files, out, tokenizer or ColorTokenizer(), show_progress=False, **options)
+
+
+def texts(paths, out):
+    return tokenize_texts(find_files(paths, "text"), out, Bytes(), show_progress=False)
 
 
 PICTURES = {"a.png": png(), "deep/b.png": png(9, 5), "deep/again.png": png(), "c.JPG": png(1, 1), "notes.txt": b"hello"}
@@ -104,19 +104,19 @@ def test_pictures_of_any_size_come_back_as_they_were(tmp_path):
 
 
 @settings(max_examples=20, deadline=None)
-@given(texts=st.dictionaries(st.sampled_from(["a.txt", "b.md", "sub/c.txt"]), st.binary(max_size=50), min_size=1))
-def test_texts_come_back_byte_for_byte(tmp_path_factory, texts):
+@given(files=st.dictionaries(st.sampled_from(["a.txt", "b.md", "sub/c.txt"]), st.binary(max_size=50), min_size=1))
+def test_texts_come_back_byte_for_byte(tmp_path_factory, files):
     root = tmp_path_factory.mktemp("texts")
-    write_files(root / "in", texts)
-    assert tokenize_texts([root / "in"], root / "out", Bytes(), show_progress=False).failed == {}
+    write_files(root / "in", files)
+    assert texts([root / "in"], root / "out").failed == {}
     assert detokenize(root / "out" / "text", root / "back", Bytes(), show_progress=False).failed == {}
-    assert contents_of(root / "back") == texts
+    assert contents_of(root / "back") == files
 
 
 def test_one_folder_holds_every_modality(tmp_path):
     folder = write_files(tmp_path / "in", PICTURES)
     images([folder], tmp_path / "out")
-    tokenize_texts([folder], tmp_path / "out", Bytes(), show_progress=False)
+    texts([folder], tmp_path / "out")
     assert [path.name for path in shard_folders(tmp_path / "out")] == ["image", "text"]
     assert shard_folders(tmp_path / "out" / "text") == [tmp_path / "out" / "text"]
     assert verify(tmp_path / "out") == []
@@ -153,7 +153,7 @@ def test_a_picture_that_does_not_fit_into_memory_or_the_tokenizer_costs_only_its
     folder = write_files(tmp_path / "in", PICTURES)
     summary = images([folder], tmp_path / "out", Picky())
     assert summary.failed == {
-        "deep/b.png": "does not fit into memory; shrink it or tokenize squares",
+        "deep/b.png": "does not fit into memory; shrink it, or tokenize squares",
         "c.JPG": "too small",
     }
 
@@ -195,22 +195,6 @@ def test_squares_and_background_are_part_of_what_the_ids_are(tmp_path):
         detokenize(tmp_path / "out" / "image", tmp_path / "back", ColorTokenizer(bits=2))
 
 
-def test_names_tell_files_apart_and_nothing_of_the_machine(tmp_path):
-    write_files(tmp_path, {"x/a.png": b"", "y/a.png": b"", "y/.hidden.png": b"", "y/.git/b.png": b"", "y/c.gif": b""})
-    assert list(find_files([tmp_path / "x" / "a.png"], (".png",))) == ["a.png"]
-    assert list(find_files([tmp_path / "x", tmp_path / "y"], (".png",))) == ["x/a.png", "y/a.png"]
-    assert list(find_files([tmp_path / "y", tmp_path / "x" / "a.png"], (".png", ".gif"))) == [
-        "x/a.png",
-        "y/a.png",
-        "y/c.gif",
-    ]
-    assert list(find_files([tmp_path / "y", tmp_path / "y" / "a.png"], (".png",))) == ["a.png"]
-    with pytest.raises(ValueError, match=r"nope.*check the path"):
-        find_files([tmp_path / "nope"], (".png",))
-    with pytest.raises(ValueError, match=r"nothing to tokenize.*\.webp"):
-        find_files([tmp_path], (".webp",))
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_named_pipe_is_skipped_not_waited_for(tmp_path):
     folder = write_files(tmp_path / "in", {"a.png": png()})
@@ -238,7 +222,7 @@ def stranger(folder: Path, change) -> None:
 )
 def test_no_name_in_a_manifest_leads_out_of_the_folder(tmp_path, name, capsys):
     folder = write_files(tmp_path / "in", {"good.txt": b"good"})
-    tokenize_texts([folder], tmp_path / "out", Bytes(), show_progress=False)
+    texts([folder], tmp_path / "out")
     stranger(tmp_path / "out" / "text", lambda m: m["files"].update({name: m["files"]["good.txt"]}))
     back, outside = tmp_path / "back", tmp_path / "outside"
     back.mkdir(), outside.mkdir()
@@ -261,7 +245,7 @@ def test_a_size_that_the_ids_do_not_have_is_refused(tmp_path, size):
 
 def test_a_damaged_shard_costs_only_its_files(tmp_path):
     folder = write_files(tmp_path / "in", {"a.txt": b"hello"})
-    tokenize_texts([folder], tmp_path / "out", Bytes(), show_progress=False)
+    texts([folder], tmp_path / "out")
     shard = next((tmp_path / "out" / "text").glob("shard-*"))
     shard.write_bytes(b"")
     assert len(verify(tmp_path / "out")) == 1
