@@ -23,7 +23,7 @@ from .folders import Example
 from .media import MediaError, fit, to_tensor
 
 Batch = dict[str, Any]  # tensors (B, ...) and lists of B strings
-Transform = Callable[[Example, torch.Generator], dict[str, Any]]
+Transform = Callable[[Any, torch.Generator], dict[str, Any]]  # an example and chance -> a row of the batch
 
 
 def seed_of(*parts: int) -> int:
@@ -68,7 +68,7 @@ class Loader:
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        examples: Sequence[Any],
         transform: Transform,
         *,
         batch_size: int,
@@ -133,7 +133,7 @@ _Made = tuple[Batch, dict[int, str]]  # a batch, and the bad examples met in mak
 class _Batches(Dataset):
     """Step -> batch, as worker processes see it."""
 
-    def __init__(self, examples: Sequence[Example], transform: Transform, batch_size: int, seed: int):
+    def __init__(self, examples: Sequence[Any], transform: Transform, batch_size: int, seed: int):
         self.examples = examples
         self.transform = transform
         self.batch_size = batch_size
