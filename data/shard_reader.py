@@ -3,6 +3,7 @@
 t is the first axis of the ids: time, in clips and in sound.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,20 @@ import torch
 from torch import Tensor
 
 from .files import sha256_of_file
-from .shard_format import read_header, read_ids, read_manifest, read_part, shard_paths
+from .shard_format import MANIFEST, read_header, read_ids, read_manifest, read_part, shard_paths
+
+
+def shard_folders(folder: str | os.PathLike[str]) -> list[Path]:
+    """The folders of shards that `tokenize_...` wrote into `folder`: itself, or one per modality below it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    root = Path(folder)
+    found = [path.parent for path in (root / MANIFEST, *sorted(root.glob(f"*/{MANIFEST}"))) if path.is_file()]
+    if not found:
+        raise ValueError(f"{root}: no token shards there; point at a folder that tokenize wrote to its end")
+    return found
 
 
 class ShardReader:
@@ -106,3 +120,8 @@ def verify_shards(folder: Path) -> list[str]:
         return ShardReader(folder).verify()
     except ValueError as error:
         return [str(error)]
+
+
+def verify(folder: str | os.PathLike[str]) -> list[str]:
+    """Check every sum of every folder of shards in `folder`: one line per problem, none when all is well."""
+    return [problem for shards in shard_folders(folder) for problem in verify_shards(shards)]

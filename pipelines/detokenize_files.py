@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -17,8 +16,7 @@ import torch
 from ..data.files import appears_whole, path_below, write_atomically
 from ..data.media import MediaError, write_png
 from ..data.progress import Progress
-from ..data.shard_format import MANIFEST
-from ..data.shard_reader import ShardReader, verify_shards
+from ..data.shard_reader import ShardReader
 from ..data.shards import Summary
 from ..data.write_video import write_video
 from ..tokenizers.protocol import MediaTokenizer
@@ -28,24 +26,6 @@ GROUPS = 8  # steps of ids on the time axis that are read at once
 SUFFIXES = {"text": None, "image": ".png", "video": ".mp4"}  # modality -> suffix of the files; None: their own
 PathLike = str | os.PathLike[str]
 Write = Callable[[str, Path], None]  # a content of the shards -> its file
-
-
-def shard_folders(folder: PathLike) -> list[Path]:
-    """The folders of shards that `tokenize_...` wrote into `folder`: itself, or one per modality below it.
-
-    Raises:
-        ValueError: there is none.
-    """
-    root = Path(folder)
-    found = [path.parent for path in (root / MANIFEST, *sorted(root.glob(f"*/{MANIFEST}"))) if path.is_file()]
-    if not found:
-        raise ValueError(f"{root}: no token shards there; point at a folder that tokenize wrote to its end")
-    return found
-
-
-def verify(folder: PathLike) -> list[str]:
-    """Check every sum of every folder of shards in `folder`: one line per problem, none when all is well."""
-    return [problem for shards in shard_folders(folder) for problem in verify_shards(shards)]
 
 
 def detokenize(
@@ -124,7 +104,7 @@ def _video_writer(reader: ShardReader, tokenizer: StreamingTokenizer, device: to
             raise ValueError(f"{reader.folder}: {content[:12]} must have a rate in frames per second, got {fps!r}")
         pieces = reader.parts(content, GROUPS)
         blocks = decode_clip(pieces, (frames, height, width), tokenizer, device)
-        write_video(path, blocks, Fraction(fps).limit_denominator(100_000))
+        write_video(path, blocks, fps)
 
     return write
 

@@ -18,6 +18,7 @@ from ..data.media import MAX_BYTES, MAX_PIXELS, WHITE, MediaError
 from ..data.progress import Progress
 from ..data.shard_format import ShardSpec
 from ..data.shards import ShardWriter, Source, Summary, Tokens
+from ..data.video import MAX_FPS
 from ..tokenizers.protocol import MediaTokenizer
 from .media_encoders import ByteTokenizer, ImageEncoder, StreamingTokenizer, TextEncoder, VideoEncoder
 from .workers import Crew, Made, Report, here
@@ -96,13 +97,15 @@ def tokenize_videos(
     `tokenizer` is on `device` already.
 
     Raises:
-        ValueError: `out/video` holds other files' or other tokenizers' ids.
+        ValueError: `out/video` holds other files' or other tokenizers' ids, or `fps` is out of range.
     """
+    if fps is not None and not 0 < fps <= MAX_FPS:
+        raise ValueError(f"fps must be more than 0 and at most {MAX_FPS}, got {fps}")
     preprocessing = {
         "background": list(background),
         "square": size,
         "filter": None if size is None else "bicubic",
-        "fps": fps,
+        "fps": None if fps is None else float(fps),  # 5 and 5.0 are one rate and must be one JSON
     }
     spec = _spec("video", tokenizer, tokenizer_name, preprocessing)
     encode = VideoEncoder(tokenizer, fps, size, background, device)

@@ -24,7 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     from tokenloom.data.shard_format import read_manifest
-    from tokenloom.pipelines.detokenize_files import detokenize, shard_folders
+    from tokenloom.data.shard_reader import shard_folders
+    from tokenloom.pipelines.detokenize_files import detokenize
     from tokenloom.pipelines.open_tokenizer import KINDS, open_tokenizer
 
     device = open_device(arguments.device)

@@ -5,6 +5,7 @@ for any number of workers.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,9 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def crew_of(arguments: argparse.Namespace) -> "Crew":
-    """Who does the work: this process where only it can, on a device; else several, here or on a cluster."""
-    import os
-
+    """Who does the work: on a device this process, else several, here or on a cluster."""
     from tokenloom.pipelines.workers import here, processes
 
     device = open_device(arguments.device)
@@ -113,7 +112,7 @@ def tokenize(modality: str, files: dict[str, Path], arguments: argparse.Namespac
 
 
 def verify_folder(folder: Path) -> int:
-    from tokenloom.pipelines.detokenize_files import shard_folders, verify
+    from tokenloom.data.shard_reader import shard_folders, verify
 
     problems = verify(folder)
     for problem in problems:

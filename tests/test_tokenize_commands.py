@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tokenloom.data.video import read_video
 from tokenloom.scripts import cli
 from tokenloom.tokenizers.patches import PaletteTokenizer
 from tokenloom.tokenizers.text import TextTokenizer
@@ -68,6 +69,23 @@ def test_detokenize_undoes_tokenize(media, tokenizers, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "text: 3 files tokenized (3 contents new, 0 there before), 0 failed" in shown
     assert "image: 2 files written, 0 failed" in shown
+
+
+def test_a_mixed_folder_is_sorted_in_one_run(media, tokenizers, tmp_path, capsys):
+    frames = [Image.new("RGB", (8, 6), tuple(color)) for color in COLORS.tolist()]
+    frames[0].save(media / "moving.gif", save_all=True, append_images=frames[1:], duration=100)
+    shards, back = tmp_path / "shards", tmp_path / "back"
+    assert tokenize(media, "--out", shards, "--tokenizer", tokenizers, "--workers", 2) == 0
+    assert sorted(path.name for path in shards.iterdir()) == ["image", "text", "video"]
+    assert cli.main(["tokenize-video", str(media), "--out", str(tmp_path / "alone"), "--tokenizer", tokenizers]) == 0
+    assert [path.name for path in (tmp_path / "alone").iterdir()] == ["video"]
+    for path in (tmp_path / "alone" / "video").iterdir():
+        assert path.read_bytes() == (shards / "video" / path.name).read_bytes()
+    assert detokenize(shards, "--out", back) == 0
+    clip = torch.cat(list(read_video(back / "video" / "moving.mp4")), dim=1)
+    assert clip.shape == (3, 3, 6, 8)
+    shown = clip[:, :, 3, 4].T.float()  # one pixel of each frame
+    assert (shown - COLORS.float()).abs().max() < 12
 
 
 def test_a_second_run_changes_no_byte(media, tokenizers, tmp_path, capsys):
@@ -146,6 +164,9 @@ def test_ids_of_another_tokenizer_are_refused(media, tokenizers, tmp_path, capsy
         (["x.png"], "files or folders and --out DIR are needed"),
         (["--verify", "shards", "x.png"], "--verify takes its folder and nothing else"),
         (["x.png", "--out", "s", "--size", "0"], "--size must be at least 1"),
+        (["x.png", "--out", "s", "--fps", "0"], "--fps must be more than 0"),
+        (["x.png", "--out", "s", "--workers", "0"], "--workers must be at least 1"),
+        (["x.png", "--out", "s", "--device", "meta", "--workers", "2"], "used by one process"),
         (["x.png", "--out", "s", "--modality", "smell"], "invalid choice"),
         (["x.png", "--out", "s", "--device", "abacus"], "--device abacus cannot be used here"),
     ],

@@ -17,8 +17,8 @@ from tokenloom.data.find_files import find_files
 from tokenloom.data.media import fit, read_image
 from tokenloom.data.progress import Progress
 from tokenloom.data.shard_format import MANIFEST, canonical, sha256
-from tokenloom.data.shard_reader import ShardReader
-from tokenloom.pipelines.detokenize_files import detokenize, shard_folders, verify
+from tokenloom.data.shard_reader import ShardReader, shard_folders, verify
+from tokenloom.pipelines.detokenize_files import detokenize
 from tokenloom.pipelines.tokenize_files import tokenize_images, tokenize_texts
 
 LEFT, RIGHT = (250, 10, 0), (0, 20, 240)

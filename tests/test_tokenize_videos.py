@@ -20,9 +20,9 @@ from tests.test_shards import Fate, Killed
 from tests.test_tokenize_files import ColorTokenizer, contents_of
 from tokenloom.data.find_files import find_files
 from tokenloom.data.shard_format import MANIFEST
-from tokenloom.data.shard_reader import ShardReader
+from tokenloom.data.shard_reader import ShardReader, verify
 from tokenloom.data.video import probe_video, read_video
-from tokenloom.pipelines.detokenize_files import detokenize, verify
+from tokenloom.pipelines.detokenize_files import detokenize
 from tokenloom.pipelines.media_encoders import decode_clip, encode_clip
 from tokenloom.pipelines.tokenize_files import tokenize_videos
 from tokenloom.pipelines.workers import here, processes

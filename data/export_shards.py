@@ -1,0 +1,108 @@
+"""Token shards in the formats of others: tars for WebDataset, Parquet for Hugging Face `datasets`.
+
+One file for each shard, one example for each content, with everything that the manifest knows of it: `names` of the
+files, `media` (size, rate, length). The same shards give the same bytes. Neither format holds the sums.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .files import appears_whole
+from .shard_reader import ShardReader
+
+
+@dataclass(frozen=True)
+class Exported:
+    content: str  # sha256 of the source
+    ids: np.ndarray  # as stored
+    names: list[str]
+    media: dict[str, Any]
+
+
+def to_webdataset(reader: ShardReader, out: Path) -> list[Path]:
+    """Write `out/00000.tar`, ...: CONTENT.npy with the ids, CONTENT.json with names and media."""
+    paths = []
+    for number, examples in enumerate(_shards(reader)):
+        paths.append(out / f"{number:05}.tar")
+        with appears_whole(paths[-1]) as unfinished, tarfile.open(unfinished, "w") as tar:
+            for example in examples:
+                array = io.BytesIO()
+                np.save(array, example.ids, allow_pickle=False)
+                _add(tar, f"{example.content}.npy", array.getvalue())
+                details = {"names": example.names, "media": example.media}
+                _add(tar, f"{example.content}.json", json.dumps(details, sort_keys=True).encode())
+    return paths
+
+
+def to_parquet(reader: ShardReader, out: Path) -> list[Path]:
+    """Write `out/data/train-00000-of-00002.parquet`, ...: `datasets.load_dataset(out)` opens the folder.
+
+    Columns: content, ids (flat), shape, names, media (JSON).
+
+    Raises:
+        ValueError: pyarrow, the extra `export`, is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as missing:
+        raise ValueError(f"Parquet needs pyarrow, got {missing}; install tokenloom[export]") from None
+    schema = pyarrow.schema(
+        {
+            "content": pyarrow.string(),
+            "ids": pyarrow.list_(pyarrow.type_for_alias(reader.manifest["dtype"])),
+            "shape": pyarrow.list_(pyarrow.int64()),
+            "names": pyarrow.list_(pyarrow.string()),
+            "media": pyarrow.string(),
+        }
+    )
+    paths = []
+    total = len(reader.manifest["shards"])
+    for number, examples in enumerate(_shards(reader)):
+        rows = [
+            {
+                "content": example.content,
+                "ids": example.ids.reshape(-1),
+                "shape": list(example.ids.shape),
+                "names": example.names,
+                "media": json.dumps(example.media, sort_keys=True),
+            }
+            for example in examples
+        ]
+        paths.append(out / "data" / f"train-{number:05}-of-{total:05}.parquet")
+        with appears_whole(paths[-1]) as unfinished:
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), unfinished)
+    return paths
+
+
+def _shards(reader: ShardReader) -> Iterator[list[Exported]]:
+    """The contents of each shard, in the order of their sums."""
+    names: dict[str, list[str]] = {}
+    for name, content in sorted(reader.files.items()):
+        names.setdefault(content, []).append(name)
+    shards: list[list[str]] = [[] for _ in reader.manifest["shards"]]
+    for content in reader.contents:
+        shards[reader.manifest["contents"][content]["shard"]].append(content)
+    for contents in shards:
+        yield [
+            Exported(
+                content,
+                reader.ids(content).numpy().astype(reader.manifest["dtype"]),
+                names.get(content, []),
+                reader.media(content),
+            )
+            for content in contents
+        ]
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # no time, no owner: the same bytes whoever writes it
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
