@@ -93,6 +93,13 @@ def train_step(arguments: argparse.Namespace) -> None:
     print(benchmark_models.train_step(arguments.rounds, batch=batch, compiled=compiled, target=1.2))
 
 
+def tokenize_video(arguments: argparse.Namespace) -> None:
+    from tokenloom.scripts import benchmark_video
+
+    print(benchmark_video.speed(arguments.rounds, target=0.9), flush=True)
+    print(benchmark_video.memory(target=1.1))
+
+
 def text_corpus(arguments: argparse.Namespace) -> None:
     from tokenloom.scripts import benchmark_text
 
@@ -130,6 +137,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
     "diffusion": diffusion,
     "train-step": train_step,
     "text-corpus": text_corpus,
+    "tokenize-video": tokenize_video,
     "cold-start": cold_start,
 }
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
-from tokenloom.scripts import benchmark
+from tokenloom.scripts import benchmark, benchmark_video
 from tokenloom.scripts.cli import main
 from tokenloom.scripts.peers import NanoGPT
 from tokenloom.scripts.side_by_side import side_by_side, speedup, table
@@ -58,6 +58,18 @@ def test_cold_start_without_shipped_weights_says_that_no_picture_was_drawn(monke
     assert main(["benchmark", "cold-start", "--rounds", "2"]) == 0
     assert len(ran) == 3 * 2  # a warm-up and two rounds of two commands
     assert "no picture was drawn" in capsys.readouterr().out
+
+
+def test_clips_to_tokens_are_judged_by_the_slower_part(monkeypatch):
+    for name, value in {"FRAMES": 6, "HEIGHT": 16, "WIDTH": 32, "SIZE": 16, "SHORT": 1, "LONG": 2}.items():
+        monkeypatch.setattr(benchmark_video, name, value)
+    threads = torch.get_num_threads()
+    lines = benchmark_video.speed(rounds=2, target=0.9).splitlines()
+    assert [line.split("  ")[1] for line in lines[1:4]] == ["reading alone", "tokenizer alone", "tokenize-video"]
+    assert lines[4].endswith("; the target is 0.9") and torch.get_num_threads() == threads
+    monkeypatch.setattr(benchmark_video, "peak_mib", {1: 200.0, 2: 210.0}.get)
+    assert "1.050 times; the target is at most 1.1" in benchmark_video.memory(target=1.1)
+    assert benchmark_video.tokenize_stream(1)[0] == benchmark_video.tokenizer().grid((8, 64, 64))[0]
 
 
 @pytest.mark.parametrize("words", [["speed"], ["--rounds", "0"], ["--tokens", "257"], ["--batch-sizes", "0"]])
