@@ -85,10 +85,17 @@ def draw_masked(
     )
 
 
-def euler(velocity: diffusion.Velocity, noise: Tensor, steps: int, after: AfterStep) -> Tensor:
-    """The `Solver` that is used when nothing is said."""
-    times = falling_times(steps)
-    return diffusion.euler(velocity, noise, times, lambda step, x: after(float(times[step + 1]), x))
+def evenly(integrate: diffusion.Integrate) -> Solver:
+    """A way to integrate, from diffusion.py, in steps of the same length."""
+
+    def solve(velocity: diffusion.Velocity, noise: Tensor, steps: int, after: AfterStep) -> Tensor:
+        times = falling_times(steps)
+        return integrate(velocity, noise, times, lambda step, x: after(float(times[step + 1]), x))
+
+    return solve
+
+
+SOLVER = evenly(diffusion.multistep)  # used when nothing is said
 
 
 def draw_diffusion(
@@ -96,7 +103,7 @@ def draw_diffusion(
     batch: CodeBatch,
     settings: SamplerSettings,
     callback: Progress | None,
-    solver: Solver = euler,
+    solver: Solver = SOLVER,
 ) -> Tensor:
     """Codes int64 (B, N), all at once out of noise."""
     noise, codebook, steps = noise_of(model, batch.generators), model.standardized_codebook(), count(1)

@@ -224,7 +224,7 @@ class TextToImagePipeline:
             image, mask_image: to inpaint: pictures (1 or B, 3, H, W) in [-1, 1] and mask (1 or B, 1, H, W), above 0.5
                 where to draw anew; the code grid decides, so a code that touches the mask is redrawn. Not with `ar`.
             output_type: "pil" or "pt".
-            solver: how `diffusion` follows its field; left out: Euler's steps.
+            solver: how `diffusion` follows its field; left out: `diffusion.multistep`, evenly.
             settings: fields of `SamplerSettings`; None or left out takes the decoder's own default.
 
         Raises:

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from tests.doubles import SIZE, toy_image_tokenizer, toy_pipeline
+from tokenloom.models.diffusion import euler
 from tokenloom.models.schedules import falling_times
-from tokenloom.pipelines.draw_codes import euler
+from tokenloom.pipelines.draw_codes import evenly
 from tokenloom.pipelines.text_to_image import TextToImagePipeline, seeded
 
 diffusers = pytest.importorskip("diffusers")
@@ -70,8 +71,8 @@ def test_it_is_a_true_pipeline_of_diffusers(pipe):
 def test_the_euler_scheduler_takes_the_steps_of_our_euler(pipe):
     for steps in (1, 7):
         settings = {"num_inference_steps": steps, "guidance_scale": 2.0}
-        torch.testing.assert_close(theirs(pipe, **settings), ours(**settings))
-    torch.testing.assert_close(theirs(pipe), ours())  # and has the same defaults
+        torch.testing.assert_close(theirs(pipe, **settings), ours(solver=evenly(euler), **settings))
+    torch.testing.assert_close(theirs(pipe), ours(solver=evenly(euler)))  # and has the same defaults
 
 
 @pytest.mark.parametrize("decoder", ["ar", "masked"])
@@ -148,7 +149,7 @@ def test_every_solver_lands_on_the_data_when_the_path_is_straight(pipe, name):
 
 def test_our_euler_and_that_of_diffusers_agree_on_a_field(pipe):
     noise = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
-    mine = euler(normal_velocity, noise, 9, lambda time, x: x)
+    mine = evenly(euler)(normal_velocity, noise, 9, lambda time, x: x)
     pipe.scheduler = SCHEDULERS["Euler"]
     torch.testing.assert_close(pipe._solve(None, normal_velocity, noise, 9, lambda time, x: x), mine)
 

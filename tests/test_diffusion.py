@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from tokenloom.models.corruption import add_noise
-from tokenloom.models.diffusion import SMALLEST_TIME, euler, evidence, heun, velocity_field
+from tokenloom.models.diffusion import SMALLEST_TIME, euler, evidence, heun, multistep, velocity_field
 from tokenloom.models.schedules import falling_times
 
 MU, SIGMA = 0.7, 0.4
@@ -29,12 +29,13 @@ def normal_velocity(x: Tensor, time: Tensor) -> Tensor:
     return (t - (1 - t) * SIGMA**2) / variance * (x - (1 - t) * MU) - MU
 
 
-def end_error(integrate, steps: int) -> float:
-    noise = random(4, 3, 2)
-    return float((integrate(normal_velocity, noise, falling_times(steps)) - (MU + SIGMA * noise)).abs().max())
+def end_error(integrate, steps: int, end: float) -> float:
+    noise, times = random(4, 3, 2), torch.linspace(1, end, steps + 1, dtype=torch.float64)
+    expected = (1 - end) * MU + math.hypot((1 - end) * SIGMA, end) * noise
+    return float((integrate(normal_velocity, noise, times) - expected).abs().max())
 
 
-@pytest.mark.parametrize("integrate", [euler, heun])
+@pytest.mark.parametrize("integrate", [euler, heun, multistep])
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_straight_path_is_followed_exactly(integrate, steps):
     noise, data = random(2, 3, 5, 8).unbind(0)
@@ -42,9 +43,12 @@ def test_a_straight_path_is_followed_exactly(integrate, steps):
     torch.testing.assert_close(x, data)
 
 
-@pytest.mark.parametrize(("integrate", "order"), [(euler, 1), (heun, 2)])
-def test_the_error_falls_with_the_order_of_the_method(integrate, order):
-    coarse, fine = end_error(integrate, 64), end_error(integrate, 128)
+@pytest.mark.parametrize(
+    ("integrate", "order", "end"),
+    [(euler, 1, 0), (heun, 2, 0), (multistep, 2, 0.1)],  # at 0 a logarithm slows `multistep`
+)
+def test_the_error_falls_with_the_order_of_the_method(integrate, order, end):
+    coarse, fine = end_error(integrate, 64, end), end_error(integrate, 128, end)
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
 
 
@@ -59,14 +63,42 @@ def test_heun_takes_two_evaluations_a_step_and_one_in_the_last():
     assert times == [1, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]
 
 
-@pytest.mark.parametrize("integrate", [euler, heun])
+def test_multistep_is_exact_where_the_prediction_moves_evenly_in_time():
+    """Its first step is Euler's, having seen nothing move; the callback puts x where it belongs after that."""
+    start, slope, noise = random(3, 4, 5, 2).unbind(0)
+    times = torch.tensor([1, 0.7, 0.6, 0.2, 0.1], dtype=torch.float64)
+
+    def exact(t: float) -> Tensor:  # of dx/dt = (x - start - t slope) / t
+        return start + t * (noise - start - slope * math.log(t))
+
+    seen: list[Tensor] = []
+    multistep(
+        lambda x, t: (x - start - t.view(-1, 1, 1) * slope) / t.view(-1, 1, 1),
+        noise,
+        times,
+        lambda step, x: exact(0.7) if step == 0 else seen.append(x),
+    )
+    torch.testing.assert_close(seen, [exact(t) for t in (0.6, 0.2, 0.1)])
+
+
+def test_multistep_comes_closer_than_euler_with_half_the_steps():
+    assert end_error(multistep, 8, 0) < end_error(euler, 16, 0)
+
+
+def test_multistep_asks_once_a_step():
+    times: list[float] = []
+    multistep(lambda x, t: times.append(float(t[0])) or x, random(1, 1, 1), falling_times(4))
+    assert times == [1, 0.75, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("integrate", [euler, heun, multistep])
 def test_every_picture_of_the_batch_is_asked_at_the_same_time_and_none_at_time_zero(integrate):
     seen: list[Tensor] = []
     integrate(lambda x, t: seen.append(t) or x, random(3, 2, 2), falling_times(5))
     assert all(t.shape == (3,) and t.unique().numel() == 1 and 0 < t[0] <= 1 for t in seen)
 
 
-@pytest.mark.parametrize("integrate", [euler, heun])
+@pytest.mark.parametrize("integrate", [euler, heun, multistep])
 def test_the_callback_sees_each_step_and_may_put_another_x(integrate):
     steps: list[int] = []
 
