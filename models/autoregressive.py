@@ -41,7 +41,7 @@ def generate(
         decoder = TokenDecoder(model, modulation, prompt, positions[:, :count])
         ids = torch.full((rows,), model.vocabulary.special("begin_image"), device=uniforms.device)
         for step, uniform in enumerate(uniforms.unbind(1)):
-            logits = guide(decoder(ids), guidance_scale)
+            logits = decoder.logits(guide(decoder(ids), guidance_scale))
             drawn[step] = sample(logits, uniform, temperature=temperature, top_k=top_k, top_p=top_p)
             ids = (drawn[step] + first).repeat(rows // batch)
             if callback:

@@ -125,7 +125,7 @@ class TokenDecoder:
         return room.flatten(0, 1)
 
     def __call__(self, ids: Tensor) -> Tensor:
-        """Shared ids int64 (R,) of this token -> logits over the image codes (R, V) of the next."""
+        """Shared ids int64 (R,) of this token -> the hidden one (R, D) that tells the next; the next call reuses it."""
         x = self.embedding.index_select(0, ids)  # (R, D)
         for n, block in enumerate(self.blocks):
             torch.addmm(block.qkv_bias, self._unit(x), block.qkv, out=self.qkv)
@@ -135,7 +135,11 @@ class TokenDecoder:
             torch.mul(F.silu(self.gate, inplace=True), self.gated, out=self.hidden)
             x.addmm_(self.hidden, block.mlp_out)
         self.next += 1
-        return torch.mm(self._unit(x), self.head)
+        return self._unit(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden tokens (R, D) -> logits over the image codes (R, V)."""
+        return torch.mm(hidden, self.head)
 
     def _unit(self, x: Tensor) -> Tensor:
         """x (R, D) / |x|."""

@@ -114,7 +114,7 @@ def draw_diffusion(
             callback(next(steps), settings.num_inference_steps)
         return torch.where(batch.fixed.unsqueeze(-1), torch.lerp(codebook[batch.known], noise, time), x)
 
-    velocity = velocity_of(model, batch.tokens, settings.guidance_scale)
+    velocity = velocity_of(model, batch.tokens, settings)
     return model.snap(solver(velocity, noise, settings.num_inference_steps, keep))
 
 
@@ -124,10 +124,10 @@ def noise_of(model: SharedTransformer, generators: Sequence[torch.Generator]) ->
     return torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(model.embedding.weight.device)
 
 
-def velocity_of(model: SharedTransformer, tokens: list[list[int]], guidance_scale: float) -> diffusion.Velocity:
+def velocity_of(model: SharedTransformer, tokens: list[list[int]], settings: SamplerSettings) -> diffusion.Velocity:
     """The field that `diffusion` follows from noise (time 1) to standardized latents (time 0), given the prompts."""
-    prompt, positions = prefilled(model, tokens, guidance_scale)
-    predict = image_predictor(model, prompt, positions, Role.DIFFUSION, guidance_scale)
+    prompt, positions = prefilled(model, tokens, settings.guidance_scale)
+    predict = image_predictor(model, prompt, positions, Role.DIFFUSION, settings.guidance_scale, settings.guides)
     return diffusion.velocity_field(
         lambda x, t: predict(model.latent_in(x), float(t[0])), model.standardized_codebook()
     )

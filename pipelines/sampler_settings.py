@@ -12,6 +12,8 @@ class SamplerSettings:
     """How a decoder samples. Settings that a decoder does not know are ignored by it."""
 
     guidance_scale: float = 3.0  # 1 is no guidance, and half the work
+    guidance_from: float = 1.0  # of `diffusion`: steps are guided from this time on,
+    guidance_until: float = 0.0  # down to this one; the others take half the work
     num_inference_steps: int = 16  # of `masked` and `diffusion`; `ar` takes one step per code
     temperature: float = 1.0  # of `ar` and `masked`; 0 takes the likeliest code
     top_k: int = 0  # of `ar`; 0 keeps all
@@ -23,12 +25,21 @@ class SamplerSettings:
             raise ValueError(f"num_inference_steps must be 1 to {MAX_STEPS}, got {self.num_inference_steps}")
         if not 0 <= self.guidance_scale <= 100:
             raise ValueError(f"guidance_scale must be 0 to 100, got {self.guidance_scale}")
+        if not 0 <= self.guidance_until <= self.guidance_from <= 1:
+            raise ValueError(
+                "guidance needs 0 <= guidance_until <= guidance_from <= 1, times from data to noise, "
+                f"got {self.guidance_until} and {self.guidance_from}"
+            )
         for name in ("temperature", "choice_temperature"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a number of at least 0, got {value}")
         if self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ValueError(f"top_k must be at least 0 and top_p in (0, 1], got {self.top_k} and {self.top_p}")
+
+    def guides(self, time: float) -> bool:
+        """Whether the step of `diffusion` that begins at `time` is guided. Times may have been through float32."""
+        return self.guidance_scale != 1 and self.guidance_until < round(time, 6) <= self.guidance_from
 
 
 DEFAULTS = {
@@ -40,7 +51,7 @@ DECODERS = tuple(DEFAULTS)
 USED_BY = {
     "ar": ("guidance_scale", "temperature", "top_k", "top_p"),
     "masked": ("guidance_scale", "num_inference_steps", "temperature", "choice_temperature"),
-    "diffusion": ("guidance_scale", "num_inference_steps"),
+    "diffusion": ("guidance_scale", "num_inference_steps", "guidance_from", "guidance_until"),
 }  # decoder -> the settings that change what it draws
 
 
@@ -58,4 +69,5 @@ def settings_of(decoder: str, **settings: Any) -> SamplerSettings:
 def model_evaluations(decoder: str, settings: SamplerSettings, num_codes: int) -> int:
     """Runs of the model for one picture of `num_codes` codes, its prompt left out; a guided step counts two."""
     steps = num_codes if decoder == "ar" else settings.num_inference_steps
-    return steps if settings.guidance_scale == 1 else 2 * steps
+    guided = sum(settings.guides(1 - step / steps) for step in range(steps)) if decoder == "diffusion" else steps
+    return steps if settings.guidance_scale == 1 else steps + guided

@@ -21,7 +21,12 @@ GRIDS: dict[str, Grid] = {
         "temperature": (0.4, 0.7, 1.0),
         "choice_temperature": (0.5, 1.0, 2.0, 4.0, 8.0),
     },
-    "diffusion": {"guidance_scale": (1.0, 2.0, 3.0, 4.0, 6.0), "num_inference_steps": (6, 8, 12, 16, 24, 50)},
+    "diffusion": {
+        "guidance_scale": (1.0, 2.0, 3.0, 4.0, 6.0),
+        "guidance_from": (0.8, 0.9, 1.0),
+        "guidance_until": (0.0, 0.3, 0.5),
+        "num_inference_steps": (6, 8, 10, 12, 16, 24, 50),
+    },
 }
 
 

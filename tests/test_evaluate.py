@@ -94,6 +94,18 @@ def test_model_evaluations_are_the_steps_that_the_decoder_takes(decoder, guidanc
     assert count == per_step * len(steps) == per_step * steps[-1][1]
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "expected"), [(1.0, 0.0, 20), (1.0, 0.3, 17), (0.6, 0.3, 13), (0.0, 0.0, 10)]
+)
+def test_model_evaluations_of_diffusion_are_the_rows_that_ran(first, last, expected):
+    """Ten steps from times that float32 rounds, on whose bounds both must agree."""
+    pipeline, rows = toy_pipeline(), []
+    pipeline.transformer.register_forward_pre_hook(lambda module, arguments: rows.append(len(arguments[0])))
+    settings = SamplerSettings(num_inference_steps=10, guidance_from=first, guidance_until=last)
+    pipeline("red over green", decoder="diffusion", **vars(settings))
+    assert sum(rows) == expected == model_evaluations("diffusion", settings, num_codes=4)
+
+
 def test_a_tokenizer_is_scored_by_what_it_keeps():
     class Keeper:
         def encode(self, images):
@@ -126,7 +138,7 @@ def test_the_table_has_a_line_for_each_and_the_summary_is_json():
     assert first.split()[:9] == ["diffusion", "known", *["1.000"] * 7]
     assert second.split()[:9] == ["diffusion", "new", "-", "-", *["1.000"] * 5]
     steps = DEFAULTS["diffusion"].num_inference_steps
-    assert first.endswith(f"guidance_scale 3, num_inference_steps {steps}")
+    assert first.endswith(f"guidance_scale 3, num_inference_steps {steps}, guidance_from 1, guidance_until 0")
 
 
 # --------------------------------------------------------------------------------------------------------------- sweep

@@ -80,3 +80,16 @@ def test_guiding_a_prompt_by_itself_changes_nothing(model):
     slots = random(2, 4, model.config.width)
     guided = predictor(model, 7.0, PROMPTS + PROMPTS)(slots, 0.3)
     torch.testing.assert_close(guided, predictor(model, 1.0)(slots, 0.3), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_where_a_time_is_not_guided_the_prompt_runs_alone(model):
+    rows = []
+    hook = model.register_forward_pre_hook(lambda module, arguments: rows.append(len(arguments[0])))
+    prompt, positions = prompt_of(model, PROMPTS + EMPTY)
+    early = image_predictor(model, prompt, positions, Role.DIFFUSION, 3.0, lambda time: time > 0.5)
+    slots = random(2, 4, model.config.width)
+    assert torch.equal(early(slots, 0.6), predictor(model, 3.0, PROMPTS + EMPTY)(slots, 0.6))
+    torch.testing.assert_close(early(slots, 0.5), predictor(model, 1.0)(slots, 0.5), atol=1e-5, rtol=1e-5)
+    hook.remove()
+    assert rows == [4, 4, 2, 2]

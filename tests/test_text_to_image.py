@@ -90,6 +90,16 @@ def test_the_prompt_the_guidance_and_the_decoder_count(pipeline, decoder):
     assert not any(torch.equal(other, base) for other in others)
 
 
+def test_guidance_at_no_time_is_no_guidance_and_at_some_it_is_neither_all_nor_none(pipeline):
+    none, some, full = (
+        ids_of(pipeline, ["red over blue"] * 8, "diffusion", guidance_from=first, guidance_until=last)
+        for first, last in ((0.0, 0.0), (0.75, 0.25), (1.0, 0.0))
+    )
+    assert torch.equal(none, ids_of(pipeline, ["red over blue"] * 8, "diffusion", guidance_scale=1.0))
+    assert torch.equal(full, ids_of(pipeline, ["red over blue"] * 8, "diffusion"))
+    assert not torch.equal(some, none) and not torch.equal(some, full)
+
+
 @pytest.mark.parametrize("decoder", ["ar", "masked"])
 def test_temperature_zero_ignores_the_seed(pipeline, decoder):
     options = {"temperature": 0.0, "choice_temperature": 0.0}
@@ -316,6 +326,12 @@ def test_words_are_letters_and_digits_in_lower_case():
         ({"output_type": "jpeg"}, 'output_type must be "pil" or "pt"'),
         ({"num_inference_steps": 0}, "num_inference_steps must be 1 to 1000, got 0"),
         ({"guidance_scale": float("nan")}, "guidance_scale must be 0 to 100, got nan"),
+        (
+            {"guidance_until": -0.1},
+            "0 <= guidance_until <= guidance_from <= 1, times from data to noise, got -0.1 and 1",
+        ),
+        ({"guidance_from": 0.2, "guidance_until": 0.3}, "got 0.3 and 0.2"),
+        ({"guidance_from": 2.0}, "got 0.0 and 2.0"),
         ({"temperature": float("nan")}, "temperature must be a number of at least 0"),
         ({"choice_temperature": -1.0}, "choice_temperature must be a number of at least 0"),
         ({"top_k": -1}, "top_k must be at least 0"),

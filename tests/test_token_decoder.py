@@ -24,7 +24,7 @@ def token_by_token(model: SharedTransformer, prompts: list[list[int]], codes: Te
     decoder = TokenDecoder(model, of_ar(model), *prompt_of(model, prompts, padding))
     begin = torch.full((len(codes),), model.vocabulary.special("begin_image"))
     ids = [begin, *model.vocabulary.to_shared(codes.flatten(1), "image").unbind(1)]
-    return torch.stack([decoder(token) for token in ids], dim=1)
+    return torch.stack([decoder.logits(decoder(token)) for token in ids], dim=1)
 
 
 @torch.no_grad()
