@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .example_stream import example_draws
 from .scene_captions import PLACES, RELATIONS, Named, Request, caption, first
 from .scene_layout import MAX_LARGE, MAX_PLAIN, WIDTHS, Draws, place, place_related
 from .scene_render import BACKGROUNDS, COLORS, SHAPES, Scene, SceneObject, render
@@ -65,8 +66,8 @@ def is_held_out(objects: Sequence[SceneObject]) -> bool:
     return group == HELD_OUT_GROUP.count or any(HELD_OUT.get(item.shape) == item.color for item in objects)
 
 
-def _draw_pair(draws: Draws, held_out: bool) -> tuple[str, str]:
-    """Shape and color."""
+def draw_pair(draws: Draws, held_out: bool) -> tuple[str, str]:
+    """Shape and color, of those that are held out or of the others."""
     if held_out:
         return draws.pick(tuple(HELD_OUT.items()))
     shape = draws.pick(SHAPE_NAMES)
@@ -76,7 +77,7 @@ def _draw_pair(draws: Draws, held_out: bool) -> tuple[str, str]:
 def _draw_binding(draws: Draws, held_out: bool) -> tuple[Named, ...]:
     """Two objects that differ in shape and in color; held out: at least one of the two pairs is."""
     while True:
-        one, other = _draw_pair(draws, held_out), _draw_pair(draws, held_out and draws.chance(0.5))
+        one, other = draw_pair(draws, held_out), draw_pair(draws, held_out and draws.chance(0.5))
         if one[0] != other[0] and one[1] != other[1]:
             pairs = (one, other) if draws.chance(0.5) else (other, one)
             return tuple(Named(1, shape, color) for shape, color in pairs)
@@ -106,7 +107,7 @@ def _draw_full(draws: Draws) -> tuple[Named, ...]:
     """One to six objects; never a star with a heart, for their places would tell the held-out relation."""
     count = 1 + draws.below(6)
     while True:
-        pairs = [_draw_pair(draws, held_out=False) for _ in range(count)]
+        pairs = [draw_pair(draws, held_out=False) for _ in range(count)]
         group = sum(pair == (HELD_OUT_GROUP.shape, HELD_OUT_GROUP.color) for pair in pairs)
         if group != HELD_OUT_GROUP.count and not HELD_OUT_RELATION <= {shape for shape, _ in pairs}:
             return tuple(Named(1, shape, color) for shape, color in pairs)
@@ -120,7 +121,7 @@ def _draw_named(draws: Draws, kind: str, held_out: bool) -> tuple[Named, ...]:
     if kind == "counting":
         return _draw_counting(draws, held_out)
     if kind == "colors":
-        shape, color = _draw_pair(draws, held_out)
+        shape, color = draw_pair(draws, held_out)
         return (Named(1, shape, color),)
     if kind == "position":
         return _draw_position(draws, held_out)
@@ -201,17 +202,6 @@ def _draw_example(draws: Draws, kind: str, held_out: bool) -> tuple[Request, Sce
     return _say(draws, request, background, scene), scene
 
 
-def _example_seed(seed: int, index: int) -> int:
-    """One 32-bit state per example, all of a generator's seed that torch keeps on CPU.
-
-    The finalizer of MurmurHash3 is a bijection, so no two indices of one seed share a state.
-    """
-    state = (index ^ (seed * 0x9E3779B97F4A7C15 >> 16)) & 0xFFFFFFFF
-    state = (state ^ state >> 16) * 0x85EBCA6B & 0xFFFFFFFF
-    state = (state ^ state >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
-    return state ^ state >> 16
-
-
 def scene_batch(
     seed: int, index: int, count: int, size: int = 64, *, mixture: Mapping[str, float]
 ) -> tuple[Tensor, list[Request]]:
@@ -221,18 +211,8 @@ def scene_batch(
     """
     for kind in mixture:
         _check_kind(kind, (*KINDS, "full"), held_out=False)
-    kinds = tuple(kind for kind, weight in mixture.items() if weight != 0)
-    weights = np.array([mixture[kind] for kind in kinds], np.float64)
-    if not kinds or not np.isfinite(weights).all() or weights.min() < 0:
-        raise ValueError(f"a mixture needs weights of at least 0 and one above 0, got {dict(mixture)}")
-    if index < 0 or index + count > 2**32:
-        raise ValueError(f"a seed has examples 0 to 2**32 - 1, got {index} to {index + count - 1}; change the seed")
-    shares = (weights / weights.sum()).cumsum()
-    generator = torch.Generator()
     pictures, requests = np.empty((count, size, size, 3), np.uint8), []
-    for i in range(count):
-        draws = Draws(generator.manual_seed(_example_seed(seed, index + i)))
-        kind = kinds[min(int(np.searchsorted(shares, draws.uniform(), side="right")), len(kinds) - 1)]
+    for i, (kind, draws) in enumerate(example_draws(seed, index, count, mixture)):
         request, scene = _draw_example(draws, kind, held_out=False)
         pictures[i] = render(scene, size)
         requests.append(request)

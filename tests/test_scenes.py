@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tokenloom.data.example_stream import example_seed
 from tokenloom.data.scene_captions import (
     GROUPS,
     NUMBERS,
@@ -30,7 +31,6 @@ from tokenloom.data.scenes import (
     Scene,
     SceneObject,
     _draw_scene,
-    _example_seed,
     draw_example,
     prompts,
     render,
@@ -326,7 +326,7 @@ def test_an_example_depends_on_its_seed_and_index_alone():
 
 def test_no_two_of_many_examples_share_a_state():
     """torch keeps 32 bits of a seed: hashing (seed, index) would repeat hundreds of scenes in two million."""
-    states = {_example_seed(3, index) for index in range(100_000)}
+    states = {example_seed(3, index) for index in range(100_000)}
     assert len(states) == 100_000 and max(states) < 2**32
 
 
