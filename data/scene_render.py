@@ -109,13 +109,17 @@ def coverage(shape: str, x: float, y: float, width: float, size: int) -> tuple[s
     return spans[0], spans[1], counts
 
 
+def check_side(size: int) -> None:
+    if not 16 <= size <= 4096:
+        raise ValueError(f"the side of a scene must be from 16 to 4096 pixels, got {size}; draw at 64 and resize")
+
+
 def render(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
     """Picture (S, S, 3) uint8: drawn at 4x and averaged over 4 x 4 blocks, rounded half up.
 
     Boxes never overlap, so a pixel is background + sum of coverage * (color - background), in exact sixteenths.
     """
-    if not 16 <= size <= 4096:
-        raise ValueError(f"the side of a scene must be from 16 to 4096 pixels, got {size}; draw at 64 and resize")
+    check_side(size)
     background = np.array(BACKGROUNDS[scene.background], np.int32)
     samples = SUPERSAMPLING**2
     canvas = np.empty((size, size, 3), np.int32)
