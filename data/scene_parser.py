@@ -28,11 +28,11 @@ MAX_OBJECTS = 6
 MAX_LETTERS = 1000  # the longest caption has about 400
 
 
-def _one_of(words: Sequence[str]) -> str:
+def one_of(words: Sequence[str]) -> str:
     return "|".join(sorted(map(re.escape, words), key=len, reverse=True))
 
 
-def _patterns(templates: Sequence[str], **parts: str) -> list[re.Pattern[str]]:
+def template_patterns(templates: Sequence[str], **parts: str) -> list[re.Pattern[str]]:
     """Each different template once, as a pattern: what is in braces becomes a group of that name."""
     patterns = []
     for template in dict.fromkeys(templates):
@@ -42,15 +42,15 @@ def _patterns(templates: Sequence[str], **parts: str) -> list[re.Pattern[str]]:
 
 
 NOUN = re.compile(
-    rf"(?:(?P<article>{_one_of([word for word in {*ARTICLES, 'an', *NUMBERS[2:]} if word])}) )?"
-    rf"(?:(?P<size>small|large) )?(?:(?P<color>{_one_of(list(COLORS))}) )?(?P<shape>{_one_of(list(SHAPES))})(?:s|es)?"
+    rf"(?:(?P<article>{one_of([word for word in {*ARTICLES, 'an', *NUMBERS[2:]} if word])}) )?"
+    rf"(?:(?P<size>small|large) )?(?:(?P<color>{one_of(list(COLORS))}) )?(?P<shape>{one_of(list(SHAPES))})(?:s|es)?"
 )
 PHRASE = r"[^,:]+?"
-SENTENCE_PATTERNS = _patterns(
+SENTENCE_PATTERNS = template_patterns(
     (*SENTENCES_WITH_BACKGROUND, *SENTENCES),
     scene=r".+",
     there=r"there (?:is|are)",
-    background=_one_of(list(BACKGROUNDS)),
+    background=one_of(list(BACKGROUNDS)),
 )
 RELATION_PATTERNS = [
     (relation, re.compile(pattern))
@@ -60,10 +60,10 @@ RELATION_PATTERNS = [
         rf"(?P<b>{PHRASE}) with (?P<a>{PHRASE}) {re.escape(words[-1])}",
     )
 ]
-PAIR_PATTERNS = _patterns(PAIRS, a=PHRASE, b=PHRASE)
-GROUP_PATTERNS = _patterns(GROUPS, a=PHRASE)
-PLACED_PATTERNS = _patterns(PLACED, a=PHRASE, place=_one_of(PLACES))
-TOTAL = re.compile(rf"(?P<total>{_one_of(NUMBERS[1:])}) objects?: ")
+PAIR_PATTERNS = template_patterns(PAIRS, a=PHRASE, b=PHRASE)
+GROUP_PATTERNS = template_patterns(GROUPS, a=PHRASE)
+PLACED_PATTERNS = template_patterns(PLACED, a=PHRASE, place=one_of(PLACES))
+TOTAL = re.compile(rf"(?P<total>{one_of(NUMBERS[1:])}) objects?: ")
 
 
 def parse(text: str) -> Request | None:
@@ -104,12 +104,12 @@ def _scenes(scene: str) -> Iterator[tuple[tuple[Named, ...], str | None]]:
         if (match := pattern.fullmatch(scene)) and (pair := _pair(match)):
             yield pair, None
     for pattern in GROUP_PATTERNS:
-        if (match := pattern.fullmatch(scene)) and (one := _noun(match["a"])):
+        if (match := pattern.fullmatch(scene)) and (one := parse_noun(match["a"])):
             if one.count > 1 or match["a"] == scene:  # "exactly a star" is no caption
                 yield (one,), None
 
 
-def _noun(phrase: str) -> Named | None:
+def parse_noun(phrase: str) -> Named | None:
     """ "three small diamonds" -> Named: `noun_phrase` undone."""
     match = NOUN.fullmatch(phrase)
     if not match:
@@ -122,7 +122,7 @@ def _noun(phrase: str) -> Named | None:
 
 def _pair(match: re.Match[str]) -> tuple[Named, ...] | None:
     """Two single objects, in the order of `a` and `b` where a relation needs it."""
-    one, other = _noun(match["a"]), _noun(match["b"])
+    one, other = parse_noun(match["a"]), parse_noun(match["b"])
     return (one, other) if one and other and one.count == other.count == 1 else None
 
 
@@ -134,7 +134,7 @@ def _placed(scene: str) -> tuple[Named, ...] | None:
         found = [
             replace(noun, place=match["place"])
             for pattern in PLACED_PATTERNS
-            if (match := pattern.fullmatch(item)) and (noun := _noun(match["a"])) and noun.count == 1
+            if (match := pattern.fullmatch(item)) and (noun := parse_noun(match["a"])) and noun.count == 1
         ]
         if not found:
             return None
