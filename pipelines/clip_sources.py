@@ -1,26 +1,46 @@
-"""Where training clips come from: folders and tars of clips, in stated shares; random pieces in space and time.
+"""Where training clips come from: the built-in world, folders and tars of clips, in stated shares.
 
 As in picture_sources.py a source maps (number, count) to clips and captions and depends on nothing else.
 """
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..data.clip_frames import ClipFrames
+from ..data.clip_render import NUM_FRAMES
 from ..data.media import MediaError
-from .picture_sources import DrawnSource, MixedSource, PictureSource, parse_shares, random_square, scaled
+from ..data.scene_clips import clip_batch
+from .picture_sources import DrawnSource, MixedSource, Pictures, PictureSource, parse_shares, random_square, scaled
 
+CAPTION_BATCHES = 100  # of 64 scenes
 CACHED_SIDES = 4  # frames are kept at so many times the size that is trained on
 
 log = logging.getLogger(__name__)
 
 # (number, count) -> uint8 (count, 3, T, size, size) and a caption each: a PictureSource whose pictures move.
 ClipSource = PictureSource
+
+
+@dataclass(frozen=True)
+class SceneClipSource:
+    """Freshly drawn clips; `number` and `count` name a stretch of one endless list."""
+
+    size: int
+    seed: int
+
+    def __call__(self, number: int, count: int) -> Pictures:
+        clips, requests = clip_batch(self.seed, number * count, count, size=self.size)
+        return rearrange(clips, "N T H W C -> N C T H W"), [request.text for request in requests]
+
+    def captions(self) -> Iterable[str]:
+        return (caption for number in range(CAPTION_BATCHES) for caption in self(number, 64)[1])
 
 
 class ClipFileSource(DrawnSource):
@@ -57,14 +77,20 @@ class ClipFileSource(DrawnSource):
 
 
 def open_clip_source(specs: Sequence[str], num_frames: int, size: int, rate: float, seed: int) -> MixedSource:
-    """The mixed source of several folders or tars of clips, each read at `rate` frames per second.
+    """The mixed source of several specs: "scenes", or folders and tars of clips, read at `rate` frames per second.
 
     Raises:
-        ValueError: there is no spec, a path holds no clips that are long enough, or a share is no positive number.
+        ValueError: there is no spec, a path holds no clips that are long enough, a share is no positive number, or
+            scenes are asked for in another length than theirs.
     """
     sources: list[ClipSource] = []
     names, shares = parse_shares(specs)
     for name in names:
+        if name == "scenes":
+            if num_frames != NUM_FRAMES:
+                raise ValueError(f"clips of scenes have {NUM_FRAMES} frames, got {num_frames}; ask for as many")
+            sources.append(SceneClipSource(size, seed))
+            continue
         frames = ClipFrames(Path(name), float(1 / Fraction(rate)), CACHED_SIDES * size)
         for broken in frames.failed:
             log.warning("skipped %s", broken)

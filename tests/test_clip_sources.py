@@ -85,3 +85,15 @@ def test_captions_stand_for_all_clips(folder):
 def test_real_clips_move(packs):
     clips, captions = open_clip_source([str(packs / "video" / "clips_real_train.tar")], 9, 32, 12, 0)(0, 4)
     assert all(captions) and (clips.int().diff(dim=2).abs().float().mean((1, 2, 3, 4)) > 0).all()
+
+
+def test_scenes_move_and_a_batch_depends_on_its_number_alone():
+    scenes = open_clip_source(["scenes:2"], 17, 32, RATE, 3)
+    clips, captions = scenes(5, 4)
+    assert clips.dtype == torch.uint8 and clips.shape == (4, 3, 17, 32, 32)
+    assert all((clip[:, 0] != clip[:, -1]).any() for clip in clips)
+    scenes(6, 4)
+    again, same = scenes(5, 4)
+    assert torch.equal(again, clips) and same == captions
+    with pytest.raises(ValueError, match="clips of scenes have 17 frames, got 9"):
+        open_clip_source(["scenes"], 9, 32, RATE, 3)
