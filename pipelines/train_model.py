@@ -35,6 +35,7 @@ from .train_reconstruction import to_range
 @dataclass(frozen=True, kw_only=True)
 class TransformerRecipe:
     decoders: tuple[str, ...] = ("ar", "masked", "diffusion")
+    data: tuple[str, ...] = ()  # where the examples come from, in words: a resumed run must have the same
     steps: int = 3000
     batch_size: int = 32  # pictures, each learned by every decoder
     muon_lr: float = 2e-3

@@ -28,6 +28,7 @@ Learned = ImageTokenizer | VideoTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionRecipe:
+    data: tuple[str, ...] = ()  # where the examples come from, in words: a resumed run must have the same
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 2e-3

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
     from tokenloom.pipelines.train_model import TransformerRecipe, plan, standardize, train_transformer
 
-    recipe = TransformerRecipe(**given(arguments, *RECIPE))
+    recipe = TransformerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE))
     source = open_source(arguments.data, arguments.size, recipe.seed, whole)
     init = TextToImagePipeline.from_pretrained(arguments.init) if arguments.init else None
     if init and not arguments.tokenizer:

@@ -127,7 +127,7 @@ def train_image(arguments: argparse.Namespace) -> int:
     size = 64 if arguments.size is None else arguments.size
     if size < config.stride or size % config.stride:
         raise UsageError(f"--size must be a multiple of the stride {config.stride}, got {size}")
-    recipe = ImageTokenizerRecipe(**given(arguments, *RECIPE, "plain"))
+    recipe = ImageTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE, "plain"))
     source = open_source(arguments.data, size, recipe.seed, random_crop)
     if arguments.overfit_one:
         reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
@@ -172,7 +172,7 @@ def train_video(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--frames must be 1 + n x {config.group}, one frame and whole groups, got {frames}")
     if not rate > 0:
         raise UsageError(f"--rate must be more than 0 frames per second, got {rate}")
-    recipe = VideoTokenizerRecipe(**given(arguments, *RECIPE, "motion"))
+    recipe = VideoTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE, "motion"))
     source = open_clip_source(arguments.data, frames, size, rate, recipe.seed)
     if arguments.overfit_one:
         reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))

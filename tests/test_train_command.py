@@ -81,6 +81,9 @@ def test_a_killed_run_ends_in_the_same_weights(world, monkeypatch, capsys):
     assert tokenloom_train(*words_for(world), *words) == 130
     monkeypatch.setattr(train_model.Batches, "__call__", draw)
     assert tokenloom_train(*words_for(world), *words) == 1 and "add --resume" in capsys.readouterr().err
+    other_share = ["--data", f"{world / 'pictures'}:2", *words_for(world)[2:]]
+    assert tokenloom_train(*other_share, *words, "--resume") == 1
+    assert "keep its settings, but recipe.data was" in capsys.readouterr().err
     assert tokenloom_train(*words_for(world), *words, "--resume") == 0
     one, other = weights(world / "whole" / "final"), weights(world / "run" / "final")
     assert all(torch.equal(one[name], other[name]) for name in one)
