@@ -225,9 +225,14 @@ def shares(requests: Sequence[Request], passed: Sequence[bool]) -> dict[str, flo
 
     Overall is the plain mean of those of the six kinds that are present; the kind "full" never counts in it.
     """
+    return shares_by_kind([request.kind for request in requests], passed, KINDS)
+
+
+def shares_by_kind(kinds: Sequence[str], passed: Sequence[bool], counted: Sequence[str]) -> dict[str, float]:
+    """Verdicts -> share of true ones: of each kind present, and "overall", the plain mean of those that are counted."""
     verdicts: dict[str, list[bool]] = {}
-    for request, verdict in zip(requests, passed, strict=True):
-        verdicts.setdefault(request.kind, []).append(verdict)
+    for kind, verdict in zip(kinds, passed, strict=True):
+        verdicts.setdefault(kind, []).append(verdict)
     of_kind = {kind: sum(results) / len(results) for kind, results in verdicts.items()}
-    of_six = [of_kind[kind] for kind in KINDS if kind in of_kind]
-    return of_kind | {"overall": sum(of_six) / len(of_six)} if of_six else of_kind
+    present = [of_kind[kind] for kind in counted if kind in of_kind]
+    return of_kind | {"overall": sum(present) / len(present)} if present else of_kind
