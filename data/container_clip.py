@@ -6,7 +6,7 @@ is not mapped to the tones of SDR.
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .clip import MAX_CLIP_PIXELS, TimedFrame, check_pixels
 from .media import MediaError
@@ -118,12 +118,12 @@ class ContainerClip:
 
 def _decoder(stream: "VideoStream") -> "VideoCodecContext":
     """The stream's decoder, or the one that sees its transparency."""
-    from av import CodecContext
+    from av import VideoCodecContext
 
     decoder = stream.codec_context
     other = _WITH_ALPHA.get(decoder.name)
     if other and stream.metadata.get("alpha_mode") == "1":
-        decoder = CodecContext.create(other, "r")
+        decoder = cast(VideoCodecContext, VideoCodecContext.create(other, "r"))
         decoder.extradata = stream.codec_context.extradata
     decoder.options = OPTIONS
     decoder.thread_type = "NONE"  # frame threads can hang when decoding stops early (PyAV #1849)

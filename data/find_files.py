@@ -37,9 +37,9 @@ def find_files(paths: Iterable[PathLike], modality: str) -> dict[str, Path]:
     Raises:
         ValueError: a path is neither file nor folder, or nothing was found.
     """
-    paths = [Path(os.path.abspath(path)) for path in paths]
-    found = {path for path, given in _walk(paths) if given or modality_of(path) == modality}
-    return _named(found, paths, SUFFIXES_OF[modality])
+    roots = [Path(os.path.abspath(path)) for path in paths]
+    found = {path for path, given in _walk(roots) if given or modality_of(path) == modality}
+    return _named(found, roots, SUFFIXES_OF[modality])
 
 
 def sort_files(paths: Iterable[PathLike]) -> dict[str, dict[str, Path]]:
@@ -48,9 +48,9 @@ def sort_files(paths: Iterable[PathLike]) -> dict[str, dict[str, Path]]:
     Raises:
         ValueError: as `find_files`; or a file was given whose suffix tells no modality.
     """
-    paths = [Path(os.path.abspath(path)) for path in paths]
+    roots = [Path(os.path.abspath(path)) for path in paths]
     modalities: dict[Path, str] = {}
-    for path, given in _walk(paths):
+    for path, given in _walk(roots):
         modality = modality_of(path)
         if given and modality is None:
             raise ValueError(
@@ -58,7 +58,7 @@ def sort_files(paths: Iterable[PathLike]) -> dict[str, dict[str, Path]]:
             )
         if modality is not None:
             modalities[path] = modality
-    named = _named(modalities.keys(), paths, sorted({suffix for each in SUFFIXES_OF.values() for suffix in each}))
+    named = _named(modalities.keys(), roots, sorted({suffix for each in SUFFIXES_OF.values() for suffix in each}))
     return {
         modality: files
         for modality in SUFFIXES_OF

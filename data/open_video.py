@@ -43,8 +43,10 @@ def open_video(source: Source, name: str | None = None, *, keep_decodable: bool 
             if head.startswith(b"RIFF") and head.endswith(b"WEBP"):
                 yield WebPClip(file, name, keep_decodable)
             else:
-                limits = {"container_options": {"format_whitelist": FORMATS}, "options": OPTIONS}
-                with av.open(file, "r", **limits, metadata_errors="replace") as container:
+                known = {"format_whitelist": FORMATS}
+                with av.open(
+                    file, "r", container_options=known, options=OPTIONS, metadata_errors="replace"
+                ) as container:
                     yield ContainerClip(container, name, keep_decodable)
     except MediaError:
         raise

@@ -1,6 +1,6 @@
 """An iterator that runs ahead in a thread of its own, so that reading and computing overlap."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from queue import SimpleQueue
 from threading import Semaphore, Thread
 from typing import TypeVar
@@ -8,7 +8,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def run_ahead(items: Generator[Item, None, None], depth: int = 2) -> Iterator[Item]:
+def run_ahead(items: Generator[Item, None, None], depth: int = 2) -> Generator[Item, None, None]:
     """The items of a generator, of which up to `depth` are made and wait while the caller works on one.
 
     What the generator raises is raised here. It runs and is closed in its thread; whoever leaves early should close

@@ -96,8 +96,8 @@ def _draw_acts(draws: Draws, kind: str, held_out: bool) -> tuple[Act, ...]:
 
 def _draw_size(draws: Draws, act: Act, alone: bool, probability: float) -> Act:
     """Say the size at the first frame, where the motion leaves room for it: nothing leaves the widths of the world."""
-    sizes = {"grows": ("small",), "shrinks": ("large",), "circles": ("small",)}.get(act.motion, ("small", "large"))
-    sizes = tuple(size for size in sizes if alone or size == "small")
+    room = {"grows": ("small",), "shrinks": ("large",), "circles": ("small",)}.get(act.motion, ("small", "large"))
+    sizes = tuple(size for size in room if alone or size == "small")
     if sizes and draws.chance(probability):
         return replace(act, actor=replace(act.actor, size=draws.pick(sizes)))
     return act

@@ -41,9 +41,9 @@ class Upright:
         """
         quarters = _quarters(frame)
         height, width = size[::-1] if quarters % 2 else size  # as it is stored
-        stored = frame.height, frame.width * self.pixel_aspect
-        scale = max(height / stored[0], width / stored[1])
-        tall, wide = max(height, round(stored[0] * scale)), max(width, round(stored[1] * scale))
+        square_width = frame.width * self.pixel_aspect
+        scale = max(Fraction(height, frame.height), width / square_width)
+        tall, wide = max(height, round(frame.height * scale)), max(width, round(square_width * scale))
         if tall * wide > max(MAX_CLIP_PIXELS, 4 * height * width):
             raise ValueError(
                 f"{frame.width} x {frame.height} pixels are too long and thin to fill {size[1]} x {size[0]}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -127,7 +128,7 @@ def _encode_gif(path: Path, pictures: Iterator[np.ndarray], size: tuple[int, int
     def pulled() -> Iterator[av.VideoFrame]:
         while True:
             try:
-                yield sink.pull()
+                yield cast("av.VideoFrame", sink.pull())
             except (av.BlockingIOError, av.EOFError):
                 return
 
