@@ -79,7 +79,7 @@ def _transposed(weight: Tensor) -> Tensor:
 class TokenDecoder:
     """Carries on from cached prompts, a token per sequence at each call. Made anew for each generation: weights change.
 
-    `modulation` (1, 1, 6, D) holds for all new tokens; `positions` (R, N, 3) are theirs.
+    `modulation` (1, 1, 6, D) holds for all new tokens; `positions` (R, N, 3) are theirs, BEGIN first.
     """
 
     def __init__(self, model: SharedTransformer, modulation: Tensor, prompt: KVCache, positions: Tensor):
@@ -92,6 +92,7 @@ class TokenDecoder:
         self.head_floor = self.head.new_tensor(math.sqrt(head_dim * EPSILON))
 
         turns = torch.view_as_complex(rotary_table(positions, head_dim))  # (R, N, d / 2)
+        self.places = rearrange(model.places(positions).float(), "R N D -> N R D").contiguous().unbind(0)
         self.turns = rearrange(turns, "R N p -> N R 1 p").contiguous().unbind(0)
         self.past = self.next = past  # where the first and the next new token go in the cache
         self.keys = [self._allocated(pairs_together(keys), length) for keys in prompt.keys]  # each (R n, P + N, d)
@@ -126,7 +127,7 @@ class TokenDecoder:
 
     def __call__(self, ids: Tensor) -> Tensor:
         """Shared ids int64 (R,) of this token -> the hidden one (R, D) that tells the next; the next call reuses it."""
-        x = self.embedding.index_select(0, ids)  # (R, D)
+        x = self.places[self.next - self.past] + self.embedding.index_select(0, ids)  # (R, D)
         for n, block in enumerate(self.blocks):
             torch.addmm(block.qkv_bias, self._unit(x), block.qkv, out=self.qkv)
             self._store(n, block)

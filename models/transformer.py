@@ -5,8 +5,10 @@ positions in three axes, QK-norm, and one small modulation shared by all layers 
 PixArt-alpha, arXiv:2310.00426), which tells a token how noisy its segment is and which decoder runs. What is given,
 such as the prompt, always has the same modulation, so its keys and values serve every step of every decoder.
 
-Ids enter through one embedding table over the whole vocabulary, latents through one linear map. Out come logits over
-the codes of a modality, for every decoder: what `diffusion` does with them is in diffusion.py.
+Ids enter through one embedding table over the whole vocabulary, latents through one linear map. A slot of a picture is
+told its row and its column by an embedding each: where all slots hold the same, as when everything is masked, attention
+by rotary positions alone could hardly tell them apart. Out come logits over the codes of a modality, for every decoder:
+what `diffusion` does with them is in diffusion.py.
 """
 
 import math
@@ -145,6 +147,7 @@ class SharedTransformer(nn.Module, Pretrained):
         self.vocabulary = Vocabulary(config.text_vocab_size, {"image": (config.num_codes,)})
         self.embedding = nn.Embedding(self.vocabulary.size, config.width)
         self.latent_in = nn.Linear(len(config.image_levels), config.width, bias=False)
+        self.place = nn.ModuleList(nn.Embedding(1 + side, config.width) for side in config.image_grid)  # 0: BEGIN
         self.modulation = Modulation(config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.width)
@@ -158,7 +161,8 @@ class SharedTransformer(nn.Module, Pretrained):
         """Neighbouring codes start alike: embeddings and head begin as smooth functions of the latents."""
         for linear in (m for b in self.blocks for m in b.modules() if isinstance(m, nn.Linear) and m.weight.any()):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
-        nn.init.normal_(self.embedding.weight, std=0.5)
+        for table in (self.embedding, *self.place):
+            nn.init.normal_(cast(nn.Embedding, table).weight, std=0.5)
         codebook = self.quantizer.codebook()  # (V, D_latent)
         width = self.config.width
         frequencies = torch.randn(codebook.shape[1], width) * 1.5
@@ -195,15 +199,20 @@ class SharedTransformer(nn.Module, Pretrained):
         cache.mask = real
         return cache
 
+    def places(self, positions: Tensor) -> Tensor:
+        """What tells the slots of an image segment where they are: positions (B, L, 3), BEGIN first -> (B, L, D)."""
+        row, column = (positions - positions[:, :1])[..., 1:].unbind(-1)
+        return self.place[0](row) + self.place[1](column)
+
     def forward(
         self, x: Tensor, positions: Tensor, time: Tensor, role: Tensor, prompt: KVCache, causal: Tensor
     ) -> Tensor:
-        """One image segment after its prompt: embedded slots (B, L, D) -> hidden slots (B, L, D).
+        """One image segment after its prompt: embedded slots (B, L, D), BEGIN first -> hidden slots (B, L, D).
 
         `positions` (B, L, 3); `time` (B,); `role` (B,); `causal` (B,) boolean, true for `ar`.
         """
         mask = segment_mask(prompt.mask, causal, x.shape[1])
-        return self.trunk(x, positions, self.modulation(time, role), mask, prompt)[0]
+        return self.trunk(x + self.places(positions), positions, self.modulation(time, role), mask, prompt)[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden slots (..., D) -> logits over image codes (..., V)."""

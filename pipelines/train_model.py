@@ -99,6 +99,7 @@ def plan(model: SharedTransformer, recipe: TransformerRecipe, *, gigaflops: floa
     """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second."""
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     trunk = counts["blocks"] + counts["norm"]
+    inputs = counts["embedding"] + counts["latent_in"] + counts["place"]
     codes = model.config.num_positions
     slots = len(recipe.decoders) * (1 + codes) + 24  # 24: tokens of a usual caption
     per_picture = 6 * (trunk * slots + counts["head"] * len(recipe.decoders) * codes)
@@ -107,7 +108,7 @@ def plan(model: SharedTransformer, recipe: TransformerRecipe, *, gigaflops: floa
     activations = recipe.batch_size * slots * model.config.num_layers * model.config.width * 4 * 30
     return (
         f"transformer: {parameters / 1e6:.2f} M parameters (trunk {trunk / 1e6:.2f}, inputs "
-        f"{(counts['embedding'] + counts['latent_in']) / 1e6:.2f}, head {counts['head'] / 1e6:.2f}, modulation "
+        f"{inputs / 1e6:.2f}, head {counts['head'] / 1e6:.2f}, modulation "
         f"{counts['modulation'] / 1e6:.2f}); decoders {', '.join(recipe.decoders)}\n"
         f"{recipe.steps} steps of {recipe.batch_size}: {recipe.steps * recipe.batch_size} pictures, "
         f"{per_picture / 1e9:.1f} GFLOP each, {total / 1e15:.2f} PFLOP in all; about "

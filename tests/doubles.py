@@ -18,7 +18,7 @@ from tokenloom.models.transformer import SharedTransformer, TransformerConfig
 from tokenloom.pipelines.text_to_image import TextToImagePipeline, words_of
 from tokenloom.pipelines.train_reconstruction import to_range
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
-from tokenloom.tokenizers.sequence import media_positions, prompt_batch, text_positions
+from tokenloom.tokenizers.sequence import Packed, media_positions, prompt_batch, text_positions
 from tokenloom.tokenizers.text import TextTokenizer
 from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
 
@@ -50,6 +50,14 @@ def toy_transformer(seed: int = 0, *, alive: bool = True, **changes) -> SharedTr
     if alive:
         awaken(model, seed)
     return model.eval()
+
+
+def embedded(model: SharedTransformer, packed: Packed) -> Tensor:
+    """What the trunk reads of whole sequences, whose segment 1 is a picture: (B, L, D)."""
+    x = model.embedding(packed.ids)
+    for row, picture in enumerate(packed.segments == 1):
+        x[row, picture] += model.places(packed.positions[row, picture][None])[0]
+    return x
 
 
 def toy_image_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> ImageTokenizer:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.doubles import awaken, prompt_of, toy_transformer
+from tests.doubles import awaken, embedded, prompt_of, toy_transformer
 from tokenloom.models.masks import packed_mask
 from tokenloom.models.token_decoder import TokenDecoder
 from tokenloom.models.transformer import Role, SharedTransformer
@@ -34,7 +34,7 @@ def in_one_pass(model: SharedTransformer, prompt: list[int], codes: Tensor) -> T
     packed = pack([segments], model.vocabulary)
     modulation = torch.where(packed.given[..., None, None], model.given(1), of_ar(model))
     mask = packed_mask(packed.segments, packed.causal)
-    hidden, _ = model.trunk(model.embedding(packed.ids), packed.positions, modulation, mask)
+    hidden, _ = model.trunk(embedded(model, packed), packed.positions, modulation, mask)
     return model.logits(hidden[0, 1 + len(prompt) :])
 
 
@@ -52,7 +52,8 @@ def test_tokens_of_zeros_have_a_direction_of_zeros():
     """The norms divide by sqrt(mean square + epsilon): a plain division by the length would give 0 / 0."""
     model = toy_transformer(image_grid=GRID)
     with torch.no_grad():
-        model.embedding.weight.zero_()
+        for table in (model.embedding, *model.place):
+            table.weight.zero_()
         for block in model.blocks:
             block.attention.qkv.weight.mul_(1e-4)  # queries and keys as small as the epsilon
     codes = torch.zeros(1, *GRID, dtype=torch.long)

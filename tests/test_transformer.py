@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.doubles import LEVELS, awaken, prompt_of, toy_config, toy_transformer
-from tokenloom.models.attention import KVCache
+from tests.doubles import LEVELS, awaken, embedded, prompt_of, toy_config, toy_transformer
+from tokenloom.models.attention import KVCache, plain_products
 from tokenloom.models.masks import causal_mask, packed_mask
 from tokenloom.models.transformer import Role, SharedTransformer
 from tokenloom.tokenizers.sequence import Segment, media_positions, pack, text_positions
@@ -53,8 +53,25 @@ def packed_pass(model: SharedTransformer, prompts, codes: Tensor, role=Role.AR, 
     mask = packed_mask(packed.segments, packed.causal)
     drawn = model.modulation(torch.tensor([time]), torch.tensor([int(role)]))
     modulation = torch.where((packed.segments == 1)[..., None, None], drawn, model.given(1))  # (B, L, 6, D)
-    hidden, _ = model.trunk(model.embedding(packed.ids), packed.positions, modulation, mask)
+    hidden, _ = model.trunk(embedded(model, packed), packed.positions, modulation, mask)
     return [row[keep] for row, keep in zip(hidden, packed.segments >= 0, strict=True)]
+
+
+def test_plain_products_are_the_fused_attention_and_leave_torch_as_it_was(model):
+    switch = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed
+    before = switch()
+    with plain_products():
+        assert switch()
+        plain = picture_after(model, PROMPTS, CODES, Role.MASKED)
+    assert switch() == before
+    torch.testing.assert_close(plain, picture_after(model, PROMPTS, CODES, Role.MASKED), **close)
+
+
+def test_where_everything_is_masked_each_slot_still_knows_its_row_and_column(model):
+    _, positions = prompt_of(model, PROMPTS)
+    places = model.places(positions)
+    assert torch.equal(places[0], places[1])  # whatever the prompt's length
+    assert torch.cdist(places[0], places[0]).add(torch.eye(5)).min() > 0.1
 
 
 @pytest.mark.parametrize(("role", "time"), [(Role.AR, 0.0), (Role.MASKED, 0.0), (Role.DIFFUSION, 0.7)])
@@ -68,7 +85,7 @@ def test_a_cached_prompt_and_then_a_picture_equal_the_whole_sequence_in_one_pass
 def test_token_by_token_with_a_growing_cache_equals_one_pass(model):
     cache, positions = prompt_of(model, PROMPTS)
     modulation = model.modulation(torch.zeros(1), torch.tensor([Role.AR]))
-    x = slots(model, CODES)
+    x = slots(model, CODES) + model.places(positions)
     steps = []
     with torch.no_grad():
         for step in range(x.shape[1]):
