@@ -17,9 +17,7 @@ if TYPE_CHECKING:  # PyAV is imported where it is used
 
 FORMATS = "mov,matroska,avi,mpeg,ogg,gif"  # FFmpeg's demuxers for these; none opens a second file
 OPTIONS = {"max_pixels": str(MAX_CLIP_PIXELS)}  # FFmpeg refuses larger frames before it makes them
-MAX_HOLD = (
-    3600  # seconds that one frame may stay on the screen: more is a broken clock, and would be filled with frames
-)
+MAX_HOLD = Fraction(3600)  # seconds of one frame on the screen; more is a broken clock, to be filled with frames
 _INDEXED = ("mov", "matroska", "avi")  # those that know where key frames lie; elsewhere a seek may land between them
 _REORDERING = 1  # seconds: an index lists key frames by when they are decoded, which is a few frames early
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these leave transparency out
@@ -36,6 +34,8 @@ class ContainerClip:
         streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
         if not streams:
             raise MediaError(name, "no video stream")
+        if streams[0].codec_context is None:
+            raise MediaError(name, "no decoder for its video")
         self.container, self.stream, self.name, self.keep_decodable = container, streams[0], name, keep_decodable
         check_pixels(self.stream.width, self.stream.height, name)
         self.fps = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
@@ -84,10 +84,10 @@ class ContainerClip:
                 self._origin = ticks
             time = (ticks - self._origin) * self._base
             if last is not None and time - last > MAX_HOLD:
-                raise MediaError(self.name, f"{float(time - last):,.0f} s between two frames, {MAX_HOLD:,} may be")
+                raise MediaError(self.name, f"{float(time - last):,.0f} s between two frames, {int(MAX_HOLD):,} may be")
             last = time
             if not frame.is_corrupt:
-                yield TimedFrame(time, frame.duration * self._base or 1 / self.fps, frame)
+                yield TimedFrame(time, min(frame.duration * self._base, MAX_HOLD) or 1 / self.fps, frame)
             elif not self.keep_decodable and time >= start:  # before that, what a seek lacks to be whole
                 raise MediaError(self.name, f"damaged at {float(time):.2f} s")
 
@@ -106,7 +106,7 @@ class ContainerClip:
                 return None
             if not packet.size and packet.dts is not None:
                 return []  # avi's way to say "as before"; the decoder would take it for the end
-            cut = packet.is_corrupt or (self._is_gif and packet.size and bytes(packet)[-1])  # a GIF's data end in 0
+            cut = packet.is_corrupt or (self._is_gif and not _ends_as_gif(bytes(packet)))
             if not cut:  # some decoders would show half a frame
                 return self._decoder.decode(packet)
         except (av.InvalidDataError, av.EOFError):
@@ -114,6 +114,11 @@ class ContainerClip:
         if not self.keep_decodable:
             raise MediaError(self.name, "damaged: a part of it cannot be decoded")
         return []
+
+
+def _ends_as_gif(data: bytes) -> bool:
+    """The pixels of a GIF end in 0; behind the last ones, or at the end of the file, stands its mark."""
+    return not data or data.rstrip(b";").endswith(b"\0")
 
 
 def _decoder(stream: "VideoStream") -> "VideoCodecContext":

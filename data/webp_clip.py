@@ -1,6 +1,7 @@
 """Clips of animated WebP, which FFmpeg cannot decode and Pillow can."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
@@ -30,12 +31,15 @@ class WebPClip:
         if file.seek(0, os.SEEK_END) > MAX_BYTES:
             raise MediaError(name, f"an animated WebP may have {MAX_BYTES:,} bytes, this one has more; make it a video")
         self.name, self.keep_decodable = name, keep_decodable
+        file.seek(0)
         try:
-            self.image = Image.open(file, formats=["WEBP"])
-            self.num_frames: int | None = getattr(self.image, "n_frames", 1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of large pictures; the limit here is ours
+                self.image = Image.open(file, formats=["WEBP"])
         except Exception as error:  # Pillow raises anything
             raise MediaError(name, f"broken WebP ({error})") from error
         check_pixels(*self.image.size, name)
+        self.num_frames: int | None = getattr(self.image, "n_frames", 1)
 
     @cached_property
     def fps(self) -> Fraction:
