@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -20,7 +19,10 @@ from torch import Tensor
 from .files import appears_whole
 from .media import from_uint8, image_grid, to_uint8
 
-CRF = "14"  # x264's scale of quality: 0 is lossless, 18 is taken for hard to tell from the original
+H264 = {
+    "crf": "14",  # x264's scale of quality: 0 is lossless, 18 is taken for hard to tell from the original
+    "x264-params": "mbtree=0",  # it reads memory that nobody wrote where frames are tiny, and the bytes would vary
+}
 MAX_GIF_FPS = 50  # browsers slow down what is faster
 
 
@@ -82,7 +84,7 @@ def _encode_mp4(path: Path, pictures: Iterator[np.ndarray], size: tuple[int, int
     height, width = (side + side % 2 for side in size)
     scaler = VideoReformatter()
     with av.open(str(path.absolute()), "w", format="mp4", options={"movflags": "faststart"}) as out:
-        stream = out.add_stream("libx264", rate=rate, options={"crf": CRF})
+        stream = out.add_stream("libx264", rate=rate, options=H264)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.thread_count = 1  # the bytes depend on it
         stream.color_range, stream.colorspace = ColorRange.MPEG, Colorspace.ITU709  # told, so that nobody has to guess
@@ -120,15 +122,15 @@ def _encode_gif(path: Path, pictures: Iterator[np.ndarray], size: tuple[int, int
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = number, 1 / rate
-            source.push(frame)
+            graph.vpush(frame)
             yield from pulled()
-        source.push(None)
+        graph.vpush(None)
         yield from pulled()
 
     def pulled() -> Iterator[av.VideoFrame]:
         while True:
             try:
-                yield cast("av.VideoFrame", sink.pull())
+                yield graph.vpull()
             except (av.BlockingIOError, av.EOFError):
                 return
 

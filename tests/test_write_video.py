@@ -1,8 +1,11 @@
 """Laws of data/write_video.py: what is written is read back, at its length, rate and size; all of it or nothing."""
 
 import os
+import subprocess
+import sys
 import weakref
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -13,6 +16,8 @@ from einops import rearrange
 from tokenloom.data.media import from_uint8
 from tokenloom.data.video import probe_video, read_video
 from tokenloom.data.write_video import strip, write_video
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def clip(num_frames=17, height=32, width=48) -> torch.Tensor:
@@ -42,7 +47,7 @@ def test_what_is_written_is_read_back_at_its_length_rate_and_size(tmp_path, fps,
     for rate in (None, fps):
         frames = torch.cat(list(read_video(path, fps=rate)), dim=1)
         assert frames.shape == clip().shape
-        assert psnr(frames, clip()) > 32
+        assert psnr(frames, clip()) > (40 if suffix == ".gif" else 28)  # mp4 has half the colors, and they run
     info = probe_video(path)
     assert abs(float(info.seconds) - 17 / fps) < 0.02 and info.num_frames == 17
     if suffix == ".mp4":
@@ -80,6 +85,21 @@ def test_blocks_floats_and_whole_clips_give_the_same_bytes(tmp_path, suffix):
         write_video(tmp_path / "new" / f"{number}{suffix}", frames, 8)
         written.append((tmp_path / "new" / f"{number}{suffix}").read_bytes())
     assert len(set(written)) == 1
+
+
+@pytest.mark.slow
+def test_the_bytes_do_not_depend_on_what_memory_held(tmp_path):
+    """x264 reads memory that nobody wrote, for tiny frames and with its default settings."""
+    code = (
+        "import sys\n"
+        "from tests.test_write_video import clip\n"
+        "from tokenloom.data.write_video import write_video\n"
+        "write_video(sys.argv[1], clip(), 8)\n"
+    )
+    for fill in ("1", "200"):  # of fresh memory, by the C library
+        command = [sys.executable, "-c", code, str(tmp_path / f"{fill}.mp4")]
+        subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "MALLOC_PERTURB_": fill})
+    assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "200.mp4").read_bytes()
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
