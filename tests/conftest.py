@@ -24,16 +24,9 @@ def packs() -> Path:
 
 OPEN = {  # tests of parts that were joined last; each is to be mended, and leaves this list then
     "test_counted_operations_are_those_of_the_shapes",
-    "test_a_cut_is_seen_wherever_it_is_and_a_whole_file_is_left_alone[webp]",
     "test_a_folder_of_ours_opens_as_it_is",
     "test_the_table_has_a_line_for_each_and_the_summary_is_json",
     "test_help_tells_the_defaults",
-    "test_of_a_cut_off_file_the_whole_frames_are_kept_if_asked[mpeg4-avi]",
-    "test_a_damaged_place_is_told_when_it_is_met_and_passed_over_if_asked",
-    *(
-        f"test_what_is_written_is_read_back_at_its_length_rate_and_size[.mp4-{r}]"
-        for r in ("8", "29.97", "fps2", "60", "2.5")
-    ),
 }
 
 
