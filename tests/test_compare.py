@@ -91,7 +91,7 @@ def flops_of_a_step(model: SharedTransformer, prompt_length: int) -> int:
     attention = 2 * slots * (prompt_length + slots) * width  # scores, and the mixing of values
     modulation = model.modulation.time.in_features * width + width * 6 * width
     inputs_and_head = codes * (dims * width + width * vocabulary)
-    evidence_and_mean = 2 * codes * dims * vocabulary
+    evidence_and_mean = codes * (dims + 1 + dims) * vocabulary  # |c|^2 is one dimension more of the evidence
     return 2 * (config.num_layers * (block + attention) + modulation + inputs_and_head + evidence_and_mean)
 
 

@@ -137,8 +137,11 @@ def test_the_table_has_a_line_for_each_and_the_summary_is_json():
     assert names.split()[:3] == ["decoder", "prompts", "single"]
     assert first.split()[:9] == ["diffusion", "known", *["1.000"] * 7]
     assert second.split()[:9] == ["diffusion", "new", "-", "-", *["1.000"] * 5]
-    steps = DEFAULTS["diffusion"].num_inference_steps
-    assert first.endswith(f"guidance_scale 3, num_inference_steps {steps}, guidance_from 1, guidance_until 0")
+    usual = DEFAULTS["diffusion"]
+    assert first.endswith(
+        f"guidance_scale {usual.guidance_scale:g}, num_inference_steps {usual.num_inference_steps}, "
+        "guidance_from 1, guidance_until 0"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- sweep
