@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ def ray_cluster(address: str, workers: int | None = None) -> Crew:
             import ray.data
         except ImportError as missing:
             raise ValueError(f"a cluster needs Ray, got {missing}; install tokenloom[ray]") from None
-        local = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
+        local: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
         try:
             ray.init(address=address, log_to_driver=False, **local)
         except (ConnectionError, RuntimeError) as error:
@@ -55,7 +55,10 @@ def _map(task: Task, workers: int | None, sources: Sequence[Source], report: Rep
     rows = [{"name": s.name, "path": str(s.path), "sha256": s.sha256, "num_bytes": s.num_bytes} for s in sources]
     actors = ray.data.ActorPoolStrategy(size=workers or int(ray.cluster_resources()["CPU"]))
     made = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS)).map(
-        Actor, fn_constructor_args=(task,), compute=actors, num_cpus=1
+        cast(Any, Actor),
+        fn_constructor_args=(task,),
+        compute=actors,
+        num_cpus=1,  # a class, which its types leave out
     )
     for source, row in zip(sources, made.iter_rows(), strict=True):
         report(source.num_bytes)
