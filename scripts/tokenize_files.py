@@ -33,8 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--tokenizer",
         metavar="NAME_OR_DIR",
-        help="shipped name or folder; default: tokenloom-photo for pictures, tokenloom-footage for clips, that of "
-        "tokenloom-mini for texts; clips also take a tokenizer of pictures, frame by frame",
+        help="shipped name or folder; default: tokenloom-photo for pictures and, frame by frame, for clips; that of "
+        "tokenloom-mini for texts",
     )
     add("--size", type=int, metavar="PIXELS", help="make pictures and clips squares of this side; default: as they are")
     add("--fps", type=float, metavar="RATE", help="take so many frames per second of clips; default: as they are")
