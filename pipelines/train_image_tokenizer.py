@@ -19,7 +19,7 @@ from ..tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from .code_diagnostics import code_scores, level_histogram
 from .picture_sources import VALIDATION_NUMBER, PictureSource
 from .train_reconstruction import (
-    Learned,
+    ReconstructionLosses,
     ReconstructionRecipe,
     check_input,
     overfit,
@@ -35,10 +35,6 @@ OVERFIT_DB = 35.0
 class ImageTokenizerRecipe(ReconstructionRecipe):
     plain: float = 0.0  # weight of what codes of squares of one color say beyond the color
 
-    def loss(self, tokenizer: Learned, media: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
-        loss = super().loss(tokenizer, media, outputs, z_q)
-        return loss + self.plain * plain_excess(cast(ImageTokenizer, tokenizer), media, z_q) if self.plain else loss
-
 
 def plain_excess(tokenizer: ImageTokenizer, images: Tensor, z_q: Tensor) -> Tensor:
     """Mean squared distance of codes from the linear code, counted where a square has one color.
@@ -53,6 +49,15 @@ def plain_excess(tokenizer: ImageTokenizer, images: Tensor, z_q: Tensor) -> Tens
         linear = rearrange(tokenizer.encoder.linear(images), "B D h w -> B h w D")
         target = rearrange(tokenizer.quantizer(linear), "B h w D -> B D h w")
     return ((z_q - target).square().sum(1) * plain).mean()
+
+
+def losses_of(tokenizer: ImageTokenizer, recipe: ImageTokenizerRecipe) -> ReconstructionLosses:
+    """What training minimizes."""
+
+    def penalty(images: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
+        return recipe.plain * plain_excess(tokenizer, images, z_q)
+
+    return ReconstructionLosses(tokenizer, recipe, penalty if recipe.plain else None)
 
 
 @torch.no_grad()
@@ -104,9 +109,8 @@ def train_image_tokenizer(
         write_png(out / "levels.png", level_histogram(levels))
         return scores
 
-    trained = train_reconstruction(
-        tokenizer, recipe, source, out, evaluate=evaluate, resume=resume, device=device, say=say
-    )
+    losses = losses_of(tokenizer, recipe)
+    trained = train_reconstruction(losses, source, out, evaluate=evaluate, resume=resume, device=device, say=say)
     return cast(ImageTokenizer, trained)
 
 

@@ -24,6 +24,7 @@ from .code_diagnostics import entropy_cliff
 from .train_loop import LoopConfig, TrainingError, train
 
 Learned = ImageTokenizer | VideoTokenizer
+Penalty = Callable[[Tensor, Tensor, Tensor], Tensor]  # media, their reconstructions, latents z_q -> what is added
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,6 @@ class ReconstructionRecipe:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
-
-    def loss(self, tokenizer: Learned, media: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
-        """What to minimize: how far reconstructions `outputs`, made from latents `z_q`, are from `media`."""
-        return reconstruction_loss(frames_of(outputs), frames_of(media), absolute=self.absolute, edges=self.edges)
 
 
 def to_range(media: Tensor) -> Tensor:
@@ -77,11 +74,14 @@ def check_input(media: Tensor, name: str = "pictures") -> None:
 
 
 class ReconstructionLosses(nn.Module):
-    """A tokenizer, and the discriminator if there is one, as a module whose forward is the loss."""
+    """A tokenizer, and the discriminator if there is one, as a module whose forward is the loss.
 
-    def __init__(self, tokenizer: Learned, recipe: ReconstructionRecipe):
+    `penalty` is what only pictures or only clips can be blamed for.
+    """
+
+    def __init__(self, tokenizer: Learned, recipe: ReconstructionRecipe, penalty: Penalty | None = None):
         super().__init__()
-        self.tokenizer, self.recipe = tokenizer, recipe
+        self.tokenizer, self.recipe, self.penalty = tokenizer, recipe, penalty
         self.discriminator = PatchDiscriminator() if recipe.adversarial else None
         tokenizer.encoder.requires_grad_(not recipe.freeze_encoder)
 
@@ -90,18 +90,20 @@ class ReconstructionLosses(nn.Module):
         with torch.autocast(media.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
             outputs, z_q = self.tokenizer(media)
         outputs = outputs.float()
-        value = self.recipe.loss(self.tokenizer, media, outputs, z_q)
-        figures = {"psnr_train": float(psnr(frames_of(outputs.detach()), frames_of(media)).mean())}
+        frames, targets = frames_of(outputs), frames_of(media)
+        value = reconstruction_loss(frames, targets, absolute=self.recipe.absolute, edges=self.recipe.edges)
+        if self.penalty is not None:
+            value = value + self.penalty(media, outputs, z_q)
+        figures = {"psnr_train": float(psnr(frames.detach(), targets).mean())}
         if self.discriminator is not None:
-            deceive, detect = adversarial_losses(self.discriminator, frames_of(outputs), frames_of(media))
+            deceive, detect = adversarial_losses(self.discriminator, frames, targets)
             value = value + self.recipe.adversarial * deceive + detect
             figures["discriminator"] = float(detect.detach())
         return value, figures
 
 
 def train_reconstruction(
-    tokenizer: Learned,
-    recipe: ReconstructionRecipe,
+    losses: ReconstructionLosses,
     source: Callable[[int, int], tuple[Tensor, list[str]]],
     out: Path,
     *,
@@ -115,12 +117,12 @@ def train_reconstruction(
     Raises:
         TrainingError: see `train`.
     """
-    tokenizer.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    tokenizer, recipe = losses.tokenizer, losses.recipe
+    losses.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
         return module(to_range(source(stream, recipe.batch_size)[0].to(device)))
 
-    losses = ReconstructionLosses(tokenizer, recipe)
     optimizer = torch.optim.AdamW(
         [p for p in losses.parameters() if p.requires_grad],
         lr=recipe.learning_rate,

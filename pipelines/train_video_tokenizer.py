@@ -22,7 +22,7 @@ from .clip_sources import ClipSource
 from .code_diagnostics import code_scores, level_histogram
 from .picture_sources import VALIDATION_NUMBER
 from .train_reconstruction import (
-    Learned,
+    ReconstructionLosses,
     ReconstructionRecipe,
     check_input,
     frames_of,
@@ -42,8 +42,14 @@ class VideoTokenizerRecipe(ReconstructionRecipe):
     batch_size: int = 16
     motion: float = 0.1  # weight of the error of the differences between frames
 
-    def loss(self, tokenizer: Learned, media: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
-        return super().loss(tokenizer, media, outputs, z_q) + self.motion * motion_loss(outputs, media)
+
+def losses_of(tokenizer: VideoTokenizer, recipe: VideoTokenizerRecipe) -> ReconstructionLosses:
+    """What training minimizes."""
+
+    def penalty(clips: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
+        return recipe.motion * motion_loss(outputs, clips)
+
+    return ReconstructionLosses(tokenizer, recipe, penalty if recipe.motion else None)
 
 
 @torch.no_grad()
@@ -99,9 +105,8 @@ def train_video_tokenizer(
         write_png(out / "levels.png", level_histogram(levels))
         return scores
 
-    trained = train_reconstruction(
-        tokenizer, recipe, source, out, evaluate=evaluate, resume=resume, device=device, say=say
-    )
+    losses = losses_of(tokenizer, recipe)
+    trained = train_reconstruction(losses, source, out, evaluate=evaluate, resume=resume, device=device, say=say)
     return cast(VideoTokenizer, trained)
 
 

@@ -17,12 +17,13 @@ from tokenloom.pipelines.train_image_tokenizer import (
     OVERFIT_DB,
     ImageTokenizerRecipe,
     diagnose,
+    losses_of,
     overfit_one,
     plain_excess,
     train_image_tokenizer,
 )
 from tokenloom.pipelines.train_loop import TrainingError
-from tokenloom.pipelines.train_reconstruction import ReconstructionLosses, check_input, to_range
+from tokenloom.pipelines.train_reconstruction import check_input, to_range
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 
 CONFIG = ImageTokenizerConfig(stride=4, levels=(5, 5, 5), widths=(16,), encoder_blocks=(1,), decoder_blocks=(1,))
@@ -224,7 +225,7 @@ def test_a_weight_on_plain_squares_takes_what_they_say_beyond_their_color():
     for weight in (0.0, 1.0):
         tokenizer = toy_image_tokenizer(seed=2)
         made = recipe(steps=40, batch_size=16, plain=weight, evaluate_every=100, learning_rate=1e-2)
-        losses = ReconstructionLosses(tokenizer, made)
+        losses = losses_of(tokenizer, made)
         optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=1e-2)
         for _ in range(made.steps):
             optimizer.zero_grad()

@@ -17,6 +17,7 @@ from tokenloom.pipelines.train_video_tokenizer import (
     OVERFIT_DB,
     VideoTokenizerRecipe,
     diagnose,
+    losses_of,
     overfit_one,
     train_video_tokenizer,
 )
@@ -120,14 +121,11 @@ def test_what_moves_counts_more_when_it_is_asked_to():
     clips = torch.zeros(1, 3, 5, 8, 8)
     steady = torch.full_like(clips, 0.1)
     flickering = steady * torch.tensor([1, -1, 1, -1, 1]).view(1, 1, 5, 1, 1)
-    tokenizer, nothing = toy_video_tokenizer(), torch.zeros(1)
-
-    def loss(outputs: Tensor, motion: float) -> Tensor:
-        return recipe(motion=motion).loss(tokenizer, clips, outputs, nothing)
-
-    torch.testing.assert_close(loss(steady, 0.0), loss(flickering, 0.0))
-    torch.testing.assert_close(loss(steady, 1.0), loss(steady, 0.0))
-    torch.testing.assert_close(loss(flickering, 1.0) - loss(steady, 0.0), torch.tensor(0.2))
+    tokenizer, z_q = toy_video_tokenizer(), torch.zeros(1)
+    assert losses_of(tokenizer, recipe(motion=0.0)).penalty is None
+    penalty = losses_of(tokenizer, recipe(motion=0.5)).penalty
+    assert penalty is not None and penalty(clips, steady, z_q) == 0
+    torch.testing.assert_close(penalty(clips, flickering, z_q), torch.tensor(0.1))
 
 
 # --------------------------------------------------------------------------------------------------------- diagnosis
