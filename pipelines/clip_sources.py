@@ -16,10 +16,10 @@ from torch import Tensor
 from ..data.clip_frames import ClipFrames
 from ..data.clip_render import NUM_FRAMES
 from ..data.media import MediaError
-from ..data.scene_clips import clip_batch
-from .picture_sources import DrawnSource, MixedSource, Pictures, PictureSource, parse_shares, random_square, scaled
+from ..data.scene_clips import CLIP_KINDS, clip_batch, draw_clip
+from .picture_sources import Draw, MixedSource, Pictures, PictureSource, parse_shares, random_square, scaled
 
-CAPTION_BATCHES = 100  # of 64 scenes
+CAPTIONS_OF_CLIPS = 800  # of each kind
 CACHED_SIDES = 4  # frames are kept at so many times the size that is trained on
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,13 @@ class SceneClipSource:
         return rearrange(clips, "N T H W C -> N C T H W"), [request.text for request in requests]
 
     def captions(self) -> Iterable[str]:
-        return (caption for number in range(CAPTION_BATCHES) for caption in self(number, 64)[1])
+        for number in range(CAPTIONS_OF_CLIPS):
+            generator = torch.Generator().manual_seed(number)
+            for kind in CLIP_KINDS:
+                yield draw_clip(generator, kind)[0].text
 
 
-class ClipFileSource(DrawnSource):
+class ClipFileSource:
     """Pieces of clips: `num_frames` frames from a random moment on, cut to a random square that stands still.
 
     Clips for training and for validation are held apart. Clips that are too short are left out.
@@ -58,9 +61,12 @@ class ClipFileSource(DrawnSource):
         if not self.clips:
             longest = max(map(len, frames.clips))
             raise ValueError(f"clips must have at least {num_frames} frames, the longest has {longest}; raise the rate")
-        super().__init__(len(self.clips), seed)
+        self.draw = Draw(self._read, len(self.clips), seed)
 
-    def example(self, index: int, generator: torch.Generator) -> tuple[Tensor, str]:
+    def __call__(self, number: int, count: int) -> Pictures:
+        return self.draw(number, count)
+
+    def _read(self, index: int, generator: torch.Generator) -> tuple[Tensor, str]:
         clip = self.clips[index]
         start = int(torch.randint(len(clip) - self.num_frames + 1, (), generator=generator))
         pictures = [self.frames[number].image for number in clip[start : start + self.num_frames]]
@@ -73,7 +79,7 @@ class ClipFileSource(DrawnSource):
             try:
                 yield self.frames.caption(clip[0]) or ""
             except MediaError as error:
-                self.skip(index, error)
+                self.draw.skip(index, error)
 
 
 def open_clip_source(specs: Sequence[str], num_frames: int, size: int, rate: float, seed: int) -> MixedSource:

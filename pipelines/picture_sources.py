@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 Pictures = tuple[Tensor, list[str]]  # uint8 (count, 3, size, size), and a caption each ("" if there is none)
 Crop = Callable[[Image.Image, int, torch.Generator], Tensor]
+ReadExample = Callable[[int, torch.Generator], tuple[Tensor, str]]  # its pixels, cut as the generator says; its caption
 
 
 class PictureSource(Protocol):
@@ -65,23 +66,19 @@ class SceneSource:
                 yield draw_example(generator, kind)[0].text
 
 
-class DrawnSource:
-    """`count` examples of which each is drawn with equal chance, from (seed, number) alone; a subclass makes them.
+class Draw:
+    """`count` examples of which each is drawn with equal chance, from (seed, number) alone.
 
-    Examples for training and for validation are held apart, in stretches of neighbours. A broken one is replaced by the
-    next that is drawn; `bad` holds it, and the log a line on it.
+    Examples for training and for validation are held apart, in stretches of neighbours. One that `read` finds broken
+    (a MediaError) is replaced by the next that is drawn; `bad` holds it, and the log a line on it.
     """
 
-    def __init__(self, count: int, seed: int, stretch: int = 1):
+    def __init__(self, read: ReadExample, count: int, seed: int, stretch: int = 1):
         held_out = [index for index in range(count) if index // stretch % HELD_OUT == HELD_OUT - 1]
-        self.seed = seed
+        self.read, self.seed = read, seed
         self.for_validation: Sequence[int] = held_out or range(count)
         self.for_training: Sequence[int] = sorted(set(range(count)) - set(held_out))
         self.bad: dict[int, str] = {}  # number of a broken example -> what is wrong with it
-
-    def example(self, index: int, generator: torch.Generator) -> tuple[Tensor, str]:
-        """Pixels and caption of an example, cut as the generator says; a MediaError if it cannot be read."""
-        raise NotImplementedError
 
     def __call__(self, number: int, count: int) -> Pictures:
         generator = generator_of(self.seed, number)
@@ -92,7 +89,7 @@ class DrawnSource:
         while len(drawn) < count:
             index = indices[int(torch.randint(len(indices), (), generator=generator))]
             try:
-                pixels, caption = self.example(index, generator)
+                pixels, caption = self.read(index, generator)
             except MediaError as error:
                 self.skip(index, error)
                 failed += 1
@@ -110,16 +107,23 @@ class DrawnSource:
             log.warning("skipped %s", error)
 
 
-class FileSource(DrawnSource):
+class FileSource:
     """Pictures of files, cut to a square by `crop`. Neighbours stay together: frames of one clip are alike."""
 
     def __init__(self, examples: Examples | ClipFrames, size: int, seed: int, crop: Crop):
-        super().__init__(len(examples), seed, stretch=max(1, len(examples) // 1000))
+        self.draw = Draw(self._read, len(examples), seed, stretch=max(1, len(examples) // 1000))
         self.examples, self.size, self.crop = examples, size, crop
         self._cache: dict[int, Example] = {}
         self._cached_bytes = 0
 
-    def _read(self, index: int) -> Example:
+    def __call__(self, number: int, count: int) -> Pictures:
+        return self.draw(number, count)
+
+    def _read(self, index: int, generator: torch.Generator) -> tuple[Tensor, str]:
+        example = self._example(index)
+        return self.crop(example.image, self.size, generator), example.caption or ""
+
+    def _example(self, index: int) -> Example:
         if index not in self._cache:
             example = self.examples[index]
             self._cached_bytes += 3 * example.image.width * example.image.height
@@ -128,16 +132,12 @@ class FileSource(DrawnSource):
             self._cache[index] = example
         return self._cache[index]
 
-    def example(self, index: int, generator: torch.Generator) -> tuple[Tensor, str]:
-        read = self._read(index)
-        return self.crop(read.image, self.size, generator), read.caption or ""
-
     def captions(self) -> Iterable[str]:
         for index in range(len(self.examples)):
             try:
                 yield self.examples.caption(index) or ""
             except MediaError as error:
-                self.skip(index, error)
+                self.draw.skip(index, error)
 
 
 def whole(image: Image.Image, size: int, generator: torch.Generator) -> Tensor:

@@ -1,11 +1,14 @@
 """Laws of pipelines/clip_sources.py: pieces of clips whose frames follow each other, from (seed, number) alone."""
 
+from itertools import islice
+
 import pytest
 import torch
 
 from tests.conftest import needs_packs
 from tests.test_clip_frames import RATE, clip, write_tar
 from tokenloom.data.clip_frames import ClipFrames
+from tokenloom.data.clip_parser import parse_clip
 from tokenloom.data.media import MediaError
 from tokenloom.pipelines.clip_sources import ClipFileSource, open_clip_source
 from tokenloom.pipelines.picture_sources import HELD_OUT, VALIDATION_NUMBER
@@ -69,7 +72,7 @@ def test_a_clip_that_breaks_off_is_replaced_and_told_once(folder, caplog):
     drawn = ClipFileSource(BreaksOff(folder, 1 / RATE), 6, 16, 0)
     assert set(drawn(0, 30)[1]) == {"clip a", "clip b"}
     assert [record.message for record in caplog.records] == ["skipped b.mkv: the clip breaks off"]
-    assert drawn.bad == {1: "b.mkv: the clip breaks off"}
+    assert drawn.draw.bad == {1: "b.mkv: the clip breaks off"}
 
 
 def test_clips_that_are_all_too_short_are_an_error(folder):
@@ -95,5 +98,6 @@ def test_scenes_move_and_a_batch_depends_on_its_number_alone():
     scenes(6, 4)
     again, same = scenes(5, 4)
     assert torch.equal(again, clips) and same == captions
+    assert all(parse_clip(caption) for caption in islice(scenes.captions(), 50))
     with pytest.raises(ValueError, match="clips of scenes have 17 frames, got 9"):
         open_clip_source(["scenes"], 9, 32, RATE, 3)

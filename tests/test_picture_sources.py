@@ -117,9 +117,11 @@ class Listed:
 
 def test_frames_that_lie_side_by_side_are_held_out_together():
     source = FileSource(Listed(40_000), 4, 0, whole)
-    held = torch.tensor(source.for_validation)
+    held = torch.tensor(source.draw.for_validation)
     assert len(held) == 40_000 // HELD_OUT
-    assert len(source.for_training) + len(held) == 40_000 and not set(source.for_training) & set(held.tolist())
+    assert len(source.draw.for_training) + len(held) == 40_000 and not set(source.draw.for_training) & set(
+        held.tolist()
+    )
     assert int((held.diff() > 1).sum()) + 1 == len(held) // 40  # stretches of 40
 
 
@@ -132,7 +134,7 @@ def test_a_broken_file_is_replaced_and_told_once(caplog):
         "skipped 2.png: broken picture",
         "skipped 4.png: broken picture",
     ]
-    assert source.bad == {2: "2.png: broken picture", 4: "4.png: broken picture"}
+    assert source.draw.bad == {2: "2.png: broken picture", 4: "4.png: broken picture"}
     assert list(source.captions()) == ["number 0", "number 1", "number 3", "number 5"]
 
 
