@@ -10,7 +10,7 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from .protocol import MediaTokenizer, check_clip_ids, check_clips, check_size, fingerprint_of
+from .protocol import MediaTokenizer, check_clip_ids, check_clips, check_size, crop, fingerprint_of
 from .streaming import BlockStream
 
 FORMAT_VERSION = 1
@@ -76,8 +76,6 @@ class FramesTokenizer:
         Raises:
             ValueError: ids out of range, or a size whose grid is not that of the ids.
         """
-        clips = self.decode_stream().whole(ids)
-        if size is None:
-            return clips
-        check_size(size, self.grid(size), ids)
-        return clips[:, :, : size[0], : size[1], : size[2]]
+        if size is not None:
+            check_size(size, self.grid(size), ids)
+        return crop(self.decode_stream().whole(ids), size)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .linear_code import least_squares, principal_axes, unit_projection
 from .pretrained import Pretrained
-from .protocol import check_images, check_size, fingerprint_of
+from .protocol import check_images, check_size, crop, fingerprint_of
 from .scalar_quantizer import ScalarQuantizer
 
 STEM = 4  # pixels per side of the squares on which the finest level works
@@ -181,8 +181,7 @@ class ImageTokenizer(nn.Module, Pretrained):
         if size is not None:
             check_size(size, self.grid(size), ids)
         latents = rearrange(self.quantizer.ids_to_latents(ids), "B h w D -> B D h w")
-        images = self.decoder(latents).clamp(-1, 1)
-        return images if size is None else images[:, :, : size[0], : size[1]]
+        return crop(self.decoder(latents).clamp(-1, 1), size)
 
     @torch.no_grad()
     def start_linear(self, images: Tensor) -> None:

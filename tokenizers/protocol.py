@@ -86,6 +86,11 @@ def check_size(size: tuple[int, ...], grid: tuple[int, ...], ids: Tensor) -> Non
         raise ValueError(f"size {size} has a grid of {grid}, but the ids are {tuple(ids.shape[1:])}")
 
 
+def crop(media: Tensor, size: tuple[int, ...] | None) -> Tensor:
+    """Media (B, 3, ...) without what was padded behind `size`, (H, W) or (T, H, W); None: as they are."""
+    return media if size is None else media[(slice(None), slice(None), *(slice(side) for side in size))]
+
+
 def fingerprint_of(
     class_name: str,
     format_version: int,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .image import STEM, ImageTokenizerConfig, zeroed
 from .linear_code import least_squares, principal_axes, unit_projection
 from .pretrained import Pretrained
-from .protocol import check_clip_ids, check_clips, check_size, fingerprint_of
+from .protocol import check_clip_ids, check_clips, check_size, crop, fingerprint_of
 from .scalar_quantizer import ScalarQuantizer
 from .streaming import BlockStream, Cache, CausalConv, name_layers
 
@@ -241,11 +241,9 @@ class VideoTokenizer(nn.Module, Pretrained):
         Raises:
             ValueError: ids out of range, or a size whose grid is not that of the ids.
         """
-        clips = self.decode_stream().whole(ids)
-        if size is None:
-            return clips
-        check_size(size, self.grid(size), ids)
-        return clips[:, :, : size[0], : size[1], : size[2]]
+        if size is not None:
+            check_size(size, self.grid(size), ids)
+        return crop(self.decode_stream().whole(ids), size)
 
     @torch.no_grad()
     def start_linear(self, clips: Tensor) -> None:
