@@ -9,13 +9,15 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device
 
 if TYPE_CHECKING:
     from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
     from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
+
+Config = TypeVar("Config", bound="ImageTokenizerConfig")
 
 TEXT = ("vocab_size", "special_tokens", "normalization", "lowercase", "min_frequency")
 ARCHITECTURE = ("stride", "levels", "widths", "encoder_blocks", "decoder_blocks", "storage_dtype")
@@ -124,9 +126,7 @@ def train_image(arguments: argparse.Namespace) -> int:
     from tokenloom.tokenizers.image import ImageTokenizer
 
     config, init = open_config(arguments)
-    size = 64 if arguments.size is None else arguments.size
-    if size < config.stride or size % config.stride:
-        raise UsageError(f"--size must be a multiple of the stride {config.stride}, got {size}")
+    size = side_of(arguments, config.stride)
     recipe = ImageTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE, "plain"))
     source = open_source(arguments.data, size, recipe.seed, random_crop)
     if arguments.overfit_one:
@@ -145,7 +145,7 @@ def train_image(arguments: argparse.Namespace) -> int:
     trained.save_pretrained(arguments.out)
     shipped = ImageTokenizer.from_pretrained(arguments.out)  # judged as it lies there, in its storage type
     scores, _, _ = diagnose(shipped, to_range(source(VALIDATION_NUMBER, 256)[0]))
-    print(f"{arguments.out}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    report(arguments.out, scores)
     return 0
 
 
@@ -163,11 +163,9 @@ def train_video(arguments: argparse.Namespace) -> int:
     from tokenloom.tokenizers.video import VideoTokenizer
 
     config, init = open_video_config(arguments)
-    size = 64 if arguments.size is None else arguments.size
+    size = side_of(arguments, config.stride)
     frames = 17 if arguments.frames is None else arguments.frames
     rate = 12.0 if arguments.rate is None else arguments.rate
-    if size < config.stride or size % config.stride:
-        raise UsageError(f"--size must be a multiple of the stride {config.stride}, got {size}")
     if frames < 1 or (frames - 1) % config.group:
         raise UsageError(f"--frames must be 1 + n x {config.group}, one frame and whole groups, got {frames}")
     if not rate > 0:
@@ -190,29 +188,25 @@ def train_video(arguments: argparse.Namespace) -> int:
     trained.save_pretrained(arguments.out)
     shipped = VideoTokenizer.from_pretrained(arguments.out)
     scores, _, _ = diagnose(shipped, to_range(source(VALIDATION_NUMBER, VALIDATION_CLIPS)[0]))
-    print(f"{arguments.out}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    report(arguments.out, scores)
     return 0
 
 
 def open_config(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, ImageTokenizer | None]":
-    """What is asked for, or what --init brings, in the storage type that is asked for."""
+    """What is asked for; or what --init brings, in the storage type that is asked for, and its weights."""
     from tokenloom.pipelines.open_tokenizer import open_image_tokenizer
     from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 
     asked = given(arguments, *ARCHITECTURE)
     if arguments.init is None:
-        scales = {4: 1, 8: 2, 16: 3}[asked.get("stride", 8)]
-        usual = {
-            "widths": tuple(96 << scale for scale in range(scales)),
-            "encoder_blocks": (1,) * scales,
-            "decoder_blocks": (2,) * scales,
-        }
+        scales = num_scales(arguments)
+        widths = tuple(96 << scale for scale in range(scales))
+        usual = {"widths": widths, "encoder_blocks": (1,) * scales, "decoder_blocks": (2,) * scales}
         return ImageTokenizerConfig(**(usual | asked)), None
     found = open_image_tokenizer(arguments.init)
     if not isinstance(found, ImageTokenizer):
         raise ValueError(f"--init {arguments.init} must be a learned tokenizer, not {type(found).__name__}")
-    config = replace(found.config, **asked)
-    refuse_changes(found.config, config)
+    config = stored_as_asked(found.config, asked)
     init = ImageTokenizer(config)
     init.load_state_dict(found.state_dict())
     return config, init
@@ -220,29 +214,46 @@ def open_config(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, I
 
 def open_video_config(arguments: argparse.Namespace) -> "tuple[VideoTokenizerConfig, VideoTokenizer | None]":
     """As `open_config`, for clips."""
+    from tokenloom.pipelines.open_tokenizer import open_video_tokenizer
     from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
 
     asked = given(arguments, *ARCHITECTURE, *IN_TIME)
     if arguments.init is None:
-        scales = {4: 1, 8: 2, 16: 3}[asked.get("stride", 8)]
-        usual = {
-            "widths": tuple(96 + 64 * scale for scale in range(scales)),
-            "encoder_blocks": (1, 2, 1)[:scales],
-            "decoder_blocks": (2,) * scales,
-        }
+        scales = num_scales(arguments)
+        widths = tuple(96 + 64 * scale for scale in range(scales))
+        usual = {"widths": widths, "encoder_blocks": (1, 2, 1)[:scales], "decoder_blocks": (2,) * scales}
         return VideoTokenizerConfig(**(usual | asked)), None
-    found = VideoTokenizer.from_pretrained(arguments.init)
-    config = replace(found.config, **asked)
-    refuse_changes(found.config, config)
+    found = open_video_tokenizer(arguments.init)
+    if not isinstance(found, VideoTokenizer):
+        raise ValueError(f"--init {arguments.init} must be a learned tokenizer of clips, not {type(found).__name__}")
+    config = stored_as_asked(found.config, asked)
     init = VideoTokenizer(config)
     init.load_state_dict(found.state_dict())
     return config, init
 
 
-def refuse_changes(found: "ImageTokenizerConfig", asked: "ImageTokenizerConfig") -> None:
+def num_scales(arguments: argparse.Namespace) -> int:
+    return {4: 1, 8: 2, 16: 3}[arguments.stride or 8]
+
+
+def stored_as_asked(found: Config, asked: dict[str, Any]) -> Config:
     """Weights fit the architecture that they were trained in; only the type they are stored in may change."""
-    if replace(asked, storage_dtype=found.storage_dtype) != found:
+    config = replace(found, **asked)
+    if replace(config, storage_dtype=found.storage_dtype) != found:
         raise UsageError(f"--init brings {found}; leave out what differs from it")
+    return config
+
+
+def side_of(arguments: argparse.Namespace, stride: int) -> int:
+    """Pixels per side of what is trained on."""
+    size = 64 if arguments.size is None else arguments.size
+    if size < stride or size % stride:
+        raise UsageError(f"--size must be a multiple of the stride {stride}, got {size}")
+    return size
+
+
+def report(out: Path, scores: dict[str, float]) -> None:
+    print(f"{out}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
 
 
 if __name__ == "__main__":

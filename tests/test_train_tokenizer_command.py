@@ -16,6 +16,7 @@ from tokenloom.pipelines.train_text_tokenizer import BLOCK, TextTokenizerRecipe,
 from tokenloom.pipelines.train_video_tokenizer import VALIDATION_CLIPS, VideoTokenizerRecipe
 from tokenloom.pipelines.train_video_tokenizer import diagnose as diagnose_clips
 from tokenloom.scripts import cli, train_tokenizer
+from tokenloom.tokenizers import pretrained
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from tokenloom.tokenizers.text import TextTokenizer
 from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
@@ -127,6 +128,17 @@ def test_a_video_tokenizer_is_planned_trained_saved_resumed_and_goes_on(films, t
     rest = ["--size", 16, "--frames", 9, "--steps", 1, "--learning-rate", 0, "--init", out]
     assert train("video", "--data", films, "--out", other, *rest) == 0
     assert VideoTokenizer.from_pretrained(other).fingerprint == tokenizer.fingerprint
+
+
+def test_what_video_starts_from_must_be_here_and_of_clips(films, tmp_path, monkeypatch, capsys):
+    def online(*args, **kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(pretrained, "hf_hub_download", online)
+    words = ["video", "--data", films, "--out", tmp_path / "out", "--size", 16, "--frames", 9]
+    for name, told in (("no/where", "no video tokenizer called 'no/where'"), ("tokenloom-photo", "tokenizer of clips")):
+        assert train(*words, "--init", name) == 1
+        assert told in capsys.readouterr().err
 
 
 def test_one_clip_must_reach_33_dB(films, capsys):
