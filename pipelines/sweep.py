@@ -17,7 +17,7 @@ GRIDS: dict[str, Grid] = {
     "ar": {"guidance_scale": (1.0, 2.0, 3.0, 4.0, 6.0), "temperature": (0.4, 0.6, 0.8, 1.0), "top_p": (0.9, 1.0)},
     "masked": {
         "guidance_scale": (1.0, 2.0, 3.0, 4.0, 6.0),
-        "num_inference_steps": (8, 12, 16, 24, 32),
+        "num_inference_steps": (8, 16, 24, 32, 48, 64),
         "temperature": (0.4, 0.7, 1.0),
         "choice_temperature": (0.5, 1.0, 2.0, 4.0, 8.0),
     },

@@ -97,5 +97,6 @@ def test_what_is_no_caption_is_not_understood(text):
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_read_without_an_error(text):
-    parse_clip(text)
+def test_any_text_is_read_without_an_error_and_what_is_understood_keeps_its_words(text):
+    request = parse_clip(text)
+    assert request is None or request.text == text

@@ -117,11 +117,9 @@ class Listed:
 
 def test_frames_that_lie_side_by_side_are_held_out_together():
     source = FileSource(Listed(40_000), 4, 0, whole)
-    held = torch.tensor(source.draw.for_validation)
+    drawn, held = set(source.draw.for_training), torch.tensor(source.draw.for_validation)
     assert len(held) == 40_000 // HELD_OUT
-    assert len(source.draw.for_training) + len(held) == 40_000 and not set(source.draw.for_training) & set(
-        held.tolist()
-    )
+    assert len(drawn) + len(held) == 40_000 and not drawn & set(held.tolist())
     assert int((held.diff() > 1).sum()) + 1 == len(held) // 40  # stretches of 40
 
 

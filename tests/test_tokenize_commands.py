@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from tokenloom.data.video import read_video
+from tokenloom.pipelines.open_tokenizer import KINDS, open_tokenizer
 from tokenloom.scripts import cli
 from tokenloom.tokenizers.patches import PaletteTokenizer
 from tokenloom.tokenizers.text import TextTokenizer
@@ -187,6 +188,11 @@ def test_nothing_to_do_is_one_line_and_exit_code_1(words, capsys, monkeypatch, t
     assert tokenize(*words, "--out", "s") == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("modality", KINDS)
+def test_what_is_taken_when_no_tokenizer_is_named_ships(modality):
+    assert open_tokenizer(modality, KINDS[modality].default, "cpu").vocab_size > 256
 
 
 def test_an_unknown_tokenizer_is_one_line(media, tmp_path, capsys):
