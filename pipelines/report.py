@@ -36,7 +36,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: 14px 20px; border-top: 1px solid var(--line); vertical-align: top; }
 thead th { border-top: 0; color: var(--soft); font-weight: 500; font-size: 13px; white-space: nowrap; }
 tbody th { font-weight: 640; }
-td b { font-weight: 680; } td span.unit, td.how { color: var(--soft); font-size: 13px; } td.how { min-width: 176px; }
+td b { font-weight: 680; } td span.unit, td.how { color: var(--soft); font-size: 13px; } td.how { min-width: 140px; }
 .bar { display: block; height: 5px; margin-top: 7px; border-radius: 3px; background: var(--track); overflow: hidden; }
 .bar i { display: block; height: 100%; border-radius: 3px; background: var(--who); }
 .note { color: var(--soft); font-size: 14px; margin: -12px 0 16px; }
