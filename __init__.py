@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .models.transformer import SharedTransformer
     from .pipelines.text_to_image import TextToImagePipeline
+    from .pipelines.text_to_video import TextToVideoPipeline
     from .tokenizers.frames import FramesTokenizer
     from .tokenizers.image import ImageTokenizer
     from .tokenizers.patches import PaletteTokenizer, PatchTokenizer
@@ -23,6 +24,7 @@ __all__ = [
     "PatchTokenizer",
     "SharedTransformer",
     "TextToImagePipeline",
+    "TextToVideoPipeline",
     "TextTokenizer",
     "VideoTokenizer",
     "__version__",
@@ -35,6 +37,7 @@ _HOMES = {
     "PatchTokenizer": "tokenizers.patches",
     "SharedTransformer": "models.transformer",
     "TextToImagePipeline": "pipelines.text_to_image",
+    "TextToVideoPipeline": "pipelines.text_to_video",
     "TextTokenizer": "tokenizers.text",
     "VideoTokenizer": "tokenizers.video",
 }

@@ -32,6 +32,18 @@ def segment_mask(past: Tensor, causal: Tensor, length: int) -> Tensor:
     return torch.cat([before, inside], dim=2).unsqueeze(1)
 
 
+def frames_mask(past: Tensor, frames: int, length: int) -> Tensor:
+    """Mask of `frames` given segments of `length` slots each, after a prompt: (B, 1, frames length, P + frames length).
+
+    `past` (B, P) is true where a token of the prompt is real. A slot sees the prompt, its whole own segment, and the
+    segments before it.
+    """
+    number = torch.arange(frames, device=past.device).repeat_interleave(length)
+    inside = (number[None, :] <= number[:, None]).expand(len(past), -1, -1)  # (B, queries, keys)
+    before = past[:, None, :].expand(-1, frames * length, -1)
+    return torch.cat([before, inside], dim=2).unsqueeze(1)
+
+
 def packed_mask(segments: Tensor, causal: Tensor) -> Tensor:
     """Mask of whole sequences in one pass: (B, 1, L, L).
 

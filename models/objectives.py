@@ -1,7 +1,7 @@
 """What the decoders are trained on: one loss per decoder, all by cross-entropy on the same codes of the same pictures.
 
-B pictures, N codes each, P tokens of a prompt. Prompts run through the trunk once; their keys and values then serve a
-segment per decoder, so that three decoders cost three pictures and one text.
+B pictures, N codes each, P tokens of a prompt, m frames of a clip that are given. What is given runs through the trunk
+once; its keys and values then serve a segment per decoder, so that three decoders cost three pictures and one text.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..tokenizers.sequence import media_positions, text_positions
+from ..tokenizers.sequence import frame_positions, text_positions
 from .corruption import add_noise, mask_ids
 from .diffusion import evidence
 from .head_loss import head_loss
@@ -22,11 +22,12 @@ ROLES = {"ar": Role.AR, "masked": Role.MASKED, "diffusion": Role.DIFFUSION}
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts int64 (B, P) with `real` bool (B, P), and codes int64 (B, N), local ids."""
+    """What is learned: codes of a picture each, or of the last of some frames of a clip, after those before it."""
 
-    prompts: Tensor
-    real: Tensor
-    codes: Tensor
+    prompts: Tensor  # int64 (B, P)
+    real: Tensor  # bool (B, P)
+    codes: Tensor  # int64 (B, m + 1, N), local ids; m is 0 for pictures
+    frames: Tensor  # int64 (B, m + 1), their numbers in the clip; 0 for pictures
 
 
 class DecoderLosses(nn.Module):
@@ -42,18 +43,18 @@ class DecoderLosses(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean cross-entropy in nats per code of each decoder; all noise comes from the CPU `generator`."""
-        model, count = self.model, len(batch.codes)
-        prompt = model.prefill(
-            batch.prompts, text_positions(batch.prompts.shape[1]).to(batch.prompts.device), batch.real
-        )
-        rows = [getattr(self, f"_{name}")(batch.codes, generator) for name in self.decoders]
+        model, codes = self.model, batch.codes[:, -1]
+        device = codes.device
+        prompt = model.prefill(batch.prompts, text_positions(batch.prompts.shape[1]).to(device), batch.real)
+        positions = frame_positions(model.config.image_grid, batch.frames) + prompt.start[:, None, None, None]
+        if batch.codes.shape[1] > 1:
+            prompt = model.read(self._ids(batch.codes[:, :-1]), positions[:, :-1], prompt)
+        rows = [getattr(self, f"_{name}")(codes, generator) for name in self.decoders]
         repeats = len(rows)
-        roles = torch.tensor([ROLES[name] for name in self.decoders]).repeat_interleave(count).to(batch.codes.device)
-        starts = batch.real.sum(1)[:, None, None]
-        positions = media_positions(model.config.image_grid).to(starts.device) + starts
+        roles = torch.tensor([ROLES[name] for name in self.decoders]).repeat_interleave(len(codes)).to(device)
         hidden = model(
             torch.cat([x for x, _, _, _ in rows]),
-            positions.repeat(repeats, 1, 1),
+            positions[:, -1].repeat(repeats, 1, 1),
             torch.cat([time for _, time, _, _ in rows]),
             roles,
             prompt.repeat(repeats),
@@ -63,15 +64,19 @@ class DecoderLosses(nn.Module):
         for name, slots, (_, _, learned, prior) in zip(self.decoders, hidden, rows, strict=True):
             slots = slots[:, :-1] if name == "ar" else slots[:, 1:]
             prior = None if prior is None else prior.flatten(0, 1)
-            losses[name] = head_loss(slots[learned], model.head.weight, batch.codes[learned], prior)
+            losses[name] = head_loss(slots[learned], model.head.weight, codes[learned], prior)
         return losses
 
-    def _embedded(self, ids: Tensor) -> Tensor:
-        begin = ids.new_full((len(ids), 1), self.model.vocabulary.special("begin_image"))
-        return self.model.embedding(torch.cat([begin, ids], dim=1))
+    def _ids(self, codes: Tensor) -> Tensor:
+        """Local ids (..., N) -> shared ids (..., 1 + N), BEGIN first."""
+        return self._begun(codes + self.model.vocabulary.range("image").start)
+
+    def _begun(self, ids: Tensor) -> Tensor:
+        begin = ids.new_full((*ids.shape[:-1], 1), self.model.vocabulary.special("begin_image"))
+        return torch.cat([begin, ids], dim=-1)
 
     def _ar(self, codes: Tensor, generator: torch.Generator) -> "_Row":
-        x = self._embedded(codes + self.model.vocabulary.range("image").start)
+        x = self.model.embedding(self._ids(codes))
         return x, x.new_zeros(len(x)), torch.ones_like(codes, dtype=torch.bool), None
 
     def _masked(self, codes: Tensor, generator: torch.Generator) -> "_Row":
@@ -82,7 +87,7 @@ class DecoderLosses(nn.Module):
         ids = codes + vocabulary.range("image").start
         device = codes.device
         ids, hidden = mask_ids(ids, shares.to(device), order.to(device), vocabulary.special("mask"))
-        x = self._embedded(ids)
+        x = self.model.embedding(self._begun(ids))
         return x, x.new_zeros(len(x)), hidden, None
 
     def _diffusion(self, codes: Tensor, generator: torch.Generator) -> "_Row":
@@ -91,7 +96,7 @@ class DecoderLosses(nn.Module):
         time = torch.rand(len(codes), generator=generator).sqrt().to(codes.device)
         noise = torch.randn(*codes.shape, codebook.shape[1], generator=generator).to(codes.device)
         noisy = add_noise(codebook[codes], noise, time)
-        begin = self._embedded(codes[:, :0])
+        begin = self.model.embedding(self._begun(codes[:, :0]))
         x = torch.cat([begin, model.latent_in(noisy)], dim=1)
         return x, time, torch.ones_like(codes, dtype=torch.bool), evidence(noisy, time, codebook)
 

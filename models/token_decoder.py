@@ -92,7 +92,7 @@ class TokenDecoder:
         self.head_floor = self.head.new_tensor(math.sqrt(head_dim * EPSILON))
 
         turns = torch.view_as_complex(rotary_table(positions, head_dim))  # (R, N, d / 2)
-        self.places = rearrange(model.places(positions).float(), "R N D -> N R D").contiguous().unbind(0)
+        self.places = rearrange(model.places(positions, prompt.start).float(), "R N D -> N R D").contiguous().unbind(0)
         self.turns = rearrange(turns, "R N p -> N R 1 p").contiguous().unbind(0)
         self.past = self.next = past  # where the first and the next new token go in the cache
         self.keys = [self._allocated(pairs_together(keys), length) for keys in prompt.keys]  # each (R n, P + N, d)

@@ -6,13 +6,13 @@ PixArt-alpha, arXiv:2310.00426), which tells a token how noisy its segment is an
 such as the prompt, always has the same modulation, so its keys and values serve every step of every decoder.
 
 Ids enter through one embedding table over the whole vocabulary, latents through one linear map. A slot of a picture is
-told its row and its column by an embedding each: where all slots hold the same, as when everything is masked, attention
-by rotary positions alone could hardly tell them apart. Out come logits over the codes of a modality, for every decoder:
-what `diffusion` does with them is in diffusion.py.
+told its row, its column and its frame by an embedding each: where all slots hold the same, as when everything is
+masked, attention by rotary positions alone could hardly tell them apart. Out come logits over the codes of a modality,
+for every decoder: what `diffusion` does with them is in diffusion.py.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import cast
 
@@ -25,7 +25,7 @@ from ..tokenizers.pretrained import Pretrained
 from ..tokenizers.scalar_quantizer import ScalarQuantizer
 from ..tokenizers.vocabulary import Vocabulary
 from .attention import Attention, KVCache, RMSNorm
-from .masks import causal_mask, segment_mask
+from .masks import causal_mask, frames_mask, segment_mask
 from .rotary import rotary_table
 
 
@@ -43,6 +43,7 @@ class TransformerConfig:
     text_vocab_size: int
     image_levels: tuple[int, ...] = (8, 8, 8, 8)  # FSQ cells per latent dimension
     image_grid: tuple[int, int] = (8, 8)  # codes of a picture, as trained
+    num_frames: int = 1  # pictures of a clip, as trained
     width: int = 192
     num_layers: int = 8
     num_heads: int = 3
@@ -53,6 +54,8 @@ class TransformerConfig:
         object.__setattr__(self, "image_grid", tuple(self.image_grid))
         if self.width % self.num_heads or (self.width // self.num_heads) % 2:
             raise ValueError(f"width must be heads x an even number, got {self.width} and {self.num_heads} heads")
+        if self.num_frames < 1:
+            raise ValueError(f"a clip has at least 1 frame, got num_frames {self.num_frames}")
         if self.storage_dtype not in ("float32", "float16"):
             raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
 
@@ -147,7 +150,8 @@ class SharedTransformer(nn.Module, Pretrained):
         self.vocabulary = Vocabulary(config.text_vocab_size, {"image": (config.num_codes,)})
         self.embedding = nn.Embedding(self.vocabulary.size, config.width)
         self.latent_in = nn.Linear(len(config.image_levels), config.width, bias=False)
-        self.place = nn.ModuleList(nn.Embedding(1 + side, config.width) for side in config.image_grid)  # 0: BEGIN
+        sides = config.image_grid if config.num_frames == 1 else (*config.image_grid, config.num_frames)
+        self.place = nn.ModuleList(nn.Embedding(1 + side, config.width) for side in sides)  # 0: BEGIN, of frame 0
         self.modulation = Modulation(config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.width)
@@ -156,6 +160,16 @@ class SharedTransformer(nn.Module, Pretrained):
         self.register_buffer("latent_mean", torch.zeros(len(config.image_levels)))
         self.register_buffer("latent_std", torch.ones(len(config.image_levels)))
         self._start()
+
+    def for_clips(self, num_frames: int) -> "SharedTransformer":
+        """This model, which knew pictures or shorter clips, for clips of `num_frames`; pictures stay as they were."""
+        longer = SharedTransformer(replace(self.config, num_frames=num_frames))
+        known = self.state_dict()
+        table = longer.place[2].weight.detach().zero_()
+        if self.config.num_frames > 1:
+            table[: len(known["place.2.weight"])] = known["place.2.weight"]
+        longer.load_state_dict(known | {"place.2.weight": table})
+        return longer
 
     def _start(self) -> None:
         """Neighbouring codes start alike: embeddings and head begin as smooth functions of the latents."""
@@ -184,7 +198,8 @@ class SharedTransformer(nn.Module, Pretrained):
             x, k, v = block(x, modulation, rotary, mask, values[0] if values else None, before)
             keys.append(k)
             values.append(v)
-        return self.norm(x), KVCache(keys, values, x.new_ones(x.shape[:2], dtype=torch.bool))
+        nothing = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        return self.norm(x), KVCache(keys, values, x.new_ones(x.shape[:2], dtype=torch.bool), nothing)
 
     def given(self, count: int) -> Tensor:
         """The modulation of given tokens: (count, 1, 6, D)."""
@@ -196,23 +211,36 @@ class SharedTransformer(nn.Module, Pretrained):
         """Keys and values of prompts: int64 ids (B, P) padded on the right, positions (P, 3), `real` (B, P) boolean."""
         mask = causal_mask(prompt.shape[1]).to(prompt.device)[None, None]
         _, cache = self.trunk(self.embedding(prompt), positions, self.given(1), mask)
-        cache.mask = real
+        cache.mask, cache.start = real, real.sum(1)
         return cache
 
-    def places(self, positions: Tensor) -> Tensor:
-        """What tells the slots of an image segment where they are: positions (B, L, 3), BEGIN first -> (B, L, D)."""
-        row, column = (positions - positions[:, :1])[..., 1:].unbind(-1)
-        return self.place[0](row) + self.place[1](column)
+    def read(self, frames: Tensor, positions: Tensor, prompt: KVCache) -> KVCache:
+        """`prompt`, and after it m frames of a clip that are given: shared ids int64 (B, m, 1 + N), BEGIN first.
+
+        `positions` (B, m, 1 + N, 3). A frame sees the prompt, all of itself, and the frames before it in this order.
+        """
+        _, count, length = frames.shape
+        ids, where = rearrange(frames, "B m L -> B (m L)"), rearrange(positions, "B m L axes -> B (m L) axes")
+        x = self.embedding(ids) + self.places(where, prompt.start)
+        _, cache = self.trunk(x, where, self.given(1), frames_mask(prompt.mask, count, length), prompt)
+        return prompt.extend(cache)
+
+    def places(self, positions: Tensor, start: Tensor) -> Tensor:
+        """What tells the slots of frames where they are: positions (B, L, 3), `start` (B,) of the clip -> (B, L, D)."""
+        frame, row, column = (positions - start[:, None, None]).unbind(-1)
+        tables = zip(self.place, (row, column, frame), strict=False)  # pictures alone need no table of frames
+        return cast(Tensor, sum(table(where) for table, where in tables))
 
     def forward(
         self, x: Tensor, positions: Tensor, time: Tensor, role: Tensor, prompt: KVCache, causal: Tensor
     ) -> Tensor:
-        """One image segment after its prompt: embedded slots (B, L, D), BEGIN first -> hidden slots (B, L, D).
+        """One picture after its prompt, or frame of a clip: embedded slots (B, L, D), BEGIN first -> hidden (B, L, D).
 
         `positions` (B, L, 3); `time` (B,); `role` (B,); `causal` (B,) boolean, true for `ar`.
         """
         mask = segment_mask(prompt.mask, causal, x.shape[1])
-        return self.trunk(x + self.places(positions), positions, self.modulation(time, role), mask, prompt)[0]
+        x = x + self.places(positions, prompt.start)
+        return self.trunk(x, positions, self.modulation(time, role), mask, prompt)[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden slots (..., D) -> logits over image codes (..., V)."""

@@ -5,7 +5,7 @@ picture depends on its own seed and not on its batch.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import torch
@@ -16,7 +16,7 @@ from ..models.attention import KVCache
 from ..models.guidance import image_predictor
 from ..models.schedules import falling_times
 from ..models.transformer import Role, SharedTransformer
-from ..tokenizers.sequence import media_positions, prompt_batch, text_positions
+from ..tokenizers.sequence import frame_positions, prompt_batch, text_positions
 from .sampler_settings import SamplerSettings
 
 Progress = Callable[[int, int], None]  # steps done, and in all
@@ -26,27 +26,38 @@ Solver = Callable[[diffusion.Velocity, Tensor, int, AfterStep], Tensor]  # veloc
 
 @dataclass(frozen=True)
 class CodeBatch:
-    """What is drawn at once. Where `fixed` is true, `known` is what the picture holds."""
+    """What is drawn at once: pictures, or one frame of clips. Where `fixed` is true, `known` is what it holds."""
 
     tokens: list[list[int]]  # of each picture's prompt, B of them
     generators: list[torch.Generator]
     known: Tensor  # int64 (B, N)
     fixed: Tensor  # bool (B, N)
+    frame: int = 0  # its number in the clip
+    given: dict[int, Tensor] = field(default_factory=dict)  # other frames of the clip, by number: int64 (B, N) each
 
 
-def prefilled(model: SharedTransformer, tokens: list[list[int]], guidance_scale: float) -> tuple[KVCache, Tensor]:
-    """Keys and values of the prompts (with guidance, of as many empty ones after them); positions of the pictures."""
-    device = model.embedding.weight.device
-    ids, real = prompt_batch(tokens + [[]] * (0 if guidance_scale == 1 else len(tokens)), model.vocabulary)
+def prefilled(model: SharedTransformer, batch: CodeBatch, guidance_scale: float) -> tuple[KVCache, Tensor]:
+    """Keys and values of the prompts and of what is given of the clips; positions (rows, 1 + N, 3) of what is drawn.
+
+    With guidance there are twice as many rows: then come as many empty prompts, before the same frames.
+    """
+    device, repeats = model.embedding.weight.device, 1 if guidance_scale == 1 else 2
+    ids, real = prompt_batch(batch.tokens + [[]] * ((repeats - 1) * len(batch.tokens)), model.vocabulary)
     ids, real = ids.to(device), real.to(device)
-    start = real.sum(1)[:, None, None]
     cache = model.prefill(ids, text_positions(ids.shape[1]).to(device), real)
-    return cache, media_positions(model.config.image_grid).to(device) + start
+    frames = torch.tensor([*batch.given, batch.frame], device=device)
+    positions = frame_positions(model.config.image_grid, frames) + cache.start[:, None, None, None]
+    if batch.given:
+        codes = torch.stack(list(batch.given.values()), dim=1).repeat(repeats, 1, 1)
+        codes = model.vocabulary.to_shared(codes.to(device), "image")
+        begin = codes.new_full((*codes.shape[:2], 1), model.vocabulary.special("begin_image"))
+        cache = model.read(torch.cat([begin, codes], dim=-1), positions[:, :-1], cache)
+    return cache, positions[:, -1]
 
 
 def draw_ar(model: SharedTransformer, batch: CodeBatch, settings: SamplerSettings, callback: Progress | None) -> Tensor:
     """Codes int64 (B, N), one after the other."""
-    prompt, positions = prefilled(model, batch.tokens, settings.guidance_scale)
+    prompt, positions = prefilled(model, batch, settings.guidance_scale)
     num_codes = model.config.num_positions
     return autoregressive.generate(
         model,
@@ -65,7 +76,7 @@ def draw_masked(
     model: SharedTransformer, batch: CodeBatch, settings: SamplerSettings, callback: Progress | None
 ) -> Tensor:
     """Codes int64 (B, N), the surest first."""
-    prompt, positions = prefilled(model, batch.tokens, settings.guidance_scale)
+    prompt, positions = prefilled(model, batch, settings.guidance_scale)
     predict = image_predictor(model, prompt, positions, Role.MASKED, settings.guidance_scale)
     first, mask_id = model.vocabulary.range("image").start, model.vocabulary.special("mask")
 
@@ -114,7 +125,7 @@ def draw_diffusion(
             callback(next(steps), settings.num_inference_steps)
         return torch.where(batch.fixed.unsqueeze(-1), torch.lerp(codebook[batch.known], noise, time), x)
 
-    velocity = velocity_of(model, batch.tokens, settings)
+    velocity = velocity_of(model, batch, settings)
     return model.snap(solver(velocity, noise, settings.num_inference_steps, keep))
 
 
@@ -124,9 +135,9 @@ def noise_of(model: SharedTransformer, generators: Sequence[torch.Generator]) ->
     return torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(model.embedding.weight.device)
 
 
-def velocity_of(model: SharedTransformer, tokens: list[list[int]], settings: SamplerSettings) -> diffusion.Velocity:
+def velocity_of(model: SharedTransformer, batch: CodeBatch, settings: SamplerSettings) -> diffusion.Velocity:
     """The field that `diffusion` follows from noise (time 1) to standardized latents (time 0), given the prompts."""
-    prompt, positions = prefilled(model, tokens, settings.guidance_scale)
+    prompt, positions = prefilled(model, batch, settings.guidance_scale)
     predict = image_predictor(model, prompt, positions, Role.DIFFUSION, settings.guidance_scale, settings.guides)
     return diffusion.velocity_field(
         lambda x, t: predict(model.latent_in(x), float(t[0])), model.standardized_codebook()

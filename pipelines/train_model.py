@@ -1,13 +1,15 @@
-"""Train the shared transformer on captioned pictures under any mix of the three decoders.
+"""Train the shared transformer on captioned pictures and clips under any mix of the three decoders.
 
 Every picture of a batch is learned by every decoder, so data, order and count are the same for all. Batch and noise are
 functions of the step alone. Pictures are drawn or read, encoded by the frozen tokenizer, and paired with their
-captions; a share of the captions is left out, for guidance.
+captions; a share of the captions is left out, for guidance. Of a clip one frame is learned, after others that are given
+(see clip_order.py).
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +28,8 @@ from ..models.transformer import SharedTransformer, TransformerConfig
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.sequence import prompt_batch
 from ..tokenizers.text import TextTokenizer
+from .clip_order import mean_known, training_frames
+from .clip_sources import ClipSource
 from .picture_sources import VALIDATION_NUMBER, PictureSource
 from .text_to_image import TextToImagePipeline, seeded, words_of
 from .train_loop import LoopConfig, train
@@ -36,6 +40,8 @@ from .train_reconstruction import to_range
 class TransformerRecipe:
     decoders: tuple[str, ...] = ("ar", "masked", "diffusion")
     data: tuple[str, ...] = ()  # where the examples come from, in words: a resumed run must have the same
+    clip_data: tuple[str, ...] = ()  # the same, of clips
+    clip_share: float = 0.5  # of the steps that learn clips, where there are any
     steps: int = 3000
     batch_size: int = 32  # pictures, each learned by every decoder
     muon_lr: float = 2e-3
@@ -54,27 +60,49 @@ class TransformerRecipe:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
+        if not 0 < self.clip_share < 1:
+            raise ValueError(f"clip_share must be between 0 and 1, got {self.clip_share}; leave out clips to have none")
 
 
 class Batches:
-    """Step -> batch: pictures from `source`, codes by `image_tokenizer`, captions by `text_tokenizer`."""
+    """Step -> batch: pictures from `source`, or frames from `clips`, as codes, and their captions as tokens."""
 
     def __init__(
         self,
         source: PictureSource,
+        clips: ClipSource | None,
         image_tokenizer: ImageTokenizer,
         text_tokenizer: TextTokenizer,
         transformer: SharedTransformer,
         recipe: TransformerRecipe,
     ):
-        self.source, self.recipe = source, recipe
+        self.source, self.clips, self.recipe = source, clips, recipe
         self.image_tokenizer, self.text_tokenizer = image_tokenizer, text_tokenizer
         self.vocabulary = transformer.vocabulary
         self.device = transformer.embedding.weight.device
 
     def __call__(self, number: int, generator: torch.Generator) -> Batch:
+        if self.clips and float(torch.rand((), generator=generator)) < self.recipe.clip_share:
+            return self.of_clips(number, generator)
+        return self.of_pictures(number, generator)
+
+    def of_pictures(self, number: int, generator: torch.Generator) -> Batch:
         pictures, captions = self.source(number, self.recipe.batch_size)
-        codes = rearrange(self.image_tokenizer.encode(to_range(pictures.to(self.device))), "B h w -> B (h w)")
+        frames = torch.zeros(len(pictures), 1, dtype=torch.long)
+        return self._batch(pictures.unsqueeze(1), frames, captions, generator)
+
+    def of_clips(self, number: int, generator: torch.Generator) -> Batch:
+        """The same number of frames of each clip, the last to be learned after the others."""
+        assert self.clips is not None
+        clips, captions = self.clips(number, self.recipe.batch_size)
+        frames = training_frames(clips.shape[2], len(clips), generator)
+        pictures = clips.transpose(1, 2)[torch.arange(len(clips))[:, None], frames]  # (B, m + 1, 3, H, W)
+        return self._batch(pictures, frames, captions, generator)
+
+    def _batch(self, pictures: Tensor, frames: Tensor, captions: Sequence[str], generator: torch.Generator) -> Batch:
+        """Uint8 pictures (B, m + 1, 3, H, W), and which frames of their clips they are: int64 (B, m + 1)."""
+        flat = to_range(rearrange(pictures, "B m C H W -> (B m) C H W").to(self.device))
+        codes = rearrange(self.image_tokenizer.encode(flat), "(B m) h w -> B m (h w)", B=len(pictures))
         dropped = torch.rand(len(captions), generator=generator) < self.recipe.drop_caption
         tokens = [
             [] if drop else self.text_tokenizer.encode(caption)[: self.recipe.prompt_length - 1]
@@ -83,7 +111,7 @@ class Batches:
         prompts, real = prompt_batch(tokens, self.vocabulary)
         missing = self.recipe.prompt_length - prompts.shape[1]
         prompts, real = F.pad(prompts, (0, missing)), F.pad(real, (0, missing))
-        return Batch(prompts.to(self.device), real.to(self.device), codes)
+        return Batch(prompts.to(self.device), real.to(self.device), codes, frames.to(self.device))
 
 
 @torch.no_grad()
@@ -101,7 +129,8 @@ def plan(model: SharedTransformer, recipe: TransformerRecipe, *, gigaflops: floa
     trunk = counts["blocks"] + counts["norm"]
     inputs = counts["embedding"] + counts["latent_in"] + counts["place"]
     codes = model.config.num_positions
-    slots = len(recipe.decoders) * (1 + codes) + 24  # 24: tokens of a usual caption
+    given = recipe.clip_share * mean_known() * (1 + codes) if recipe.clip_data else 0
+    slots = len(recipe.decoders) * (1 + codes) + given + 24  # 24: tokens of a usual caption
     per_picture = 6 * (trunk * slots + counts["head"] * len(recipe.decoders) * codes)
     total = per_picture * recipe.steps * recipe.batch_size
     parameters = sum(counts.values())
@@ -127,6 +156,7 @@ def train_transformer(
     *,
     resume: bool = False,
     init: SharedTransformer | None = None,
+    clips: ClipSource | None = None,
     sample_prompts: Sequence[str] = (),
     score: Callable[[TextToImagePipeline], dict[str, float]] | None = None,
     device: str | torch.device = "cpu",
@@ -135,8 +165,8 @@ def train_transformer(
 ) -> TextToImagePipeline:
     """Train and return the finished pipeline; checkpoints, curves and sample grids are written under `out`.
 
-    `init` starts from another model's weights; `score` adds figures to each evaluation. Model and tokenizer move to
-    `device`, or to that of the accelerator.
+    `init` starts from another model's weights; `clips` are learned beside the pictures; `score` adds figures to each
+    evaluation. Model and tokenizer move to `device`, or to that of the accelerator.
 
     Raises:
         TrainingError: see `train`.
@@ -150,14 +180,16 @@ def train_transformer(
     model.to(device)
     image_tokenizer.to(device)
     losses = DecoderLosses(model, recipe.decoders)
-    batches = Batches(source, image_tokenizer, text_tokenizer, model, recipe)
-    lexicon = {word for caption in source.captions() for word in words_of(caption)}
+    batches = Batches(source, clips, image_tokenizer, text_tokenizer, model, recipe)
+    captions = chain(source.captions(), clips.captions() if clips else ())
+    lexicon = {word for caption in captions for word in words_of(caption)}
     say(plan(model, recipe))
 
     def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
         generator = generator_of(recipe.seed, stream)
         batch = batches(stream, generator)
         if recipe.compile and "trunk" not in vars(model):  # here, so that the moving average stays as it is
+            torch._dynamo.config.recompile_limit = 16  # prompts, given frames and segments after them: ten shapes
             model.trunk = torch.compile(model.trunk, dynamic=False)  # type: ignore[method-assign]
         kind = batch.codes.device.type
         attention = plain_products() if kind == "cpu" else nullcontext()
@@ -172,8 +204,11 @@ def train_transformer(
     @torch.no_grad()
     def evaluate(module: nn.Module, step: int) -> dict[str, float]:
         generator = generator_of(recipe.seed, VALIDATION_NUMBER)
-        values = module(batches(VALIDATION_NUMBER, generator), generator)
+        values = module(batches.of_pictures(VALIDATION_NUMBER, generator), generator)
         scores = {f"validation_{name}": float(v) for name, v in values.items()}
+        if clips:
+            values = module(batches.of_clips(VALIDATION_NUMBER, generator), generator)
+            scores |= {f"validation_clip_{name}": float(v) for name, v in values.items()}
         pipeline = pipeline_of(module)
         if sample_prompts:
             rows = [

@@ -34,11 +34,13 @@ def ar_decode(rounds: int, *, batch: int, tokens: int, target: float) -> str:
     """Whole calls, prompt and sampling included; one token is a unit of work."""
     model, llama = SharedTransformer(CONFIG).eval(), peers.llama(CONFIG)
     ids = torch.randint(CONFIG.num_codes, (batch, 1 + len(PROMPT)))
+    nothing = torch.zeros(batch, CONFIG.num_positions, dtype=torch.long)
+    prompts = CodeBatch([PROMPT] * batch, [], nothing, nothing.bool())
     uniforms = torch.rand(batch, tokens)
 
     def ours() -> Tensor:
         with torch.no_grad():
-            return autoregressive.generate(model, *prefilled(model, [PROMPT] * batch, 1.0), uniforms)
+            return autoregressive.generate(model, *prefilled(model, prompts, 1.0), uniforms)
 
     cases: dict[str, Callable[[], object]] = {"tokenloom": ours}
     for cache in ("dynamic", "static"):
@@ -97,7 +99,7 @@ def _our_step(codes: Tensor, compiled: bool, bfloat16: bool) -> Callable[[], obj
     model = SharedTransformer(CONFIG)
     losses = DecoderLosses(model, ("ar",))
     prompts = torch.full((len(codes), 1), model.vocabulary.special("begin"))
-    batch = Batch(prompts, torch.ones_like(prompts, dtype=torch.bool), codes)
+    batch = Batch(prompts, torch.ones_like(prompts, dtype=torch.bool), codes[:, None], torch.zeros_like(prompts))
     if compiled:  # as train_model.py does
         model.trunk = torch.compile(model.trunk, dynamic=False)  # type: ignore[method-assign]
     return _step(losses, lambda: losses(batch, torch.Generator())["ar"], bfloat16)

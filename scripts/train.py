@@ -1,14 +1,16 @@
-"""Train the shared transformer on captioned pictures, under any mix of the three decoders.
+"""Train the shared transformer on captioned pictures and clips, under any mix of the three decoders.
 
 --data takes "scenes" (the built-in world), folders and tars; several are mixed: "scenes:3 photos:1" draws three scenes
-to one photo. Curves, sample grids and checkpoints lie in --out, the finished model in --out/final. A run that was
-killed and is started again with --resume ends in the same weights. `accelerate launch` trains on several devices.
+to one photo. --clips takes clips in the same way. Curves, sample grids and checkpoints lie in --out, the finished model
+in --out/final. A run that was killed and is started again with --resume ends in the same weights. `accelerate launch`
+trains on several devices.
 """
 
 import argparse
 import os
 import sys
 import warnings
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 DECODERS = ("ar", "masked", "diffusion")
 SHAPE = ("width", "num_layers", "num_heads", "storage_dtype")
 RECIPE = (
-    *("decoders", "steps", "batch_size", "muon_lr", "adamw_lr", "warmup", "decay", "ema_decay", "drop_caption"),
-    *("prompt_length", "bfloat16", "compile", "seed", "evaluate_every", "checkpoint_every"),
+    *("decoders", "steps", "batch_size", "muon_lr", "adamw_lr", "warmup", "decay", "ema_decay", "clip_share"),
+    *("drop_caption", "prompt_length", "bfloat16", "compile", "seed", "evaluate_every", "checkpoint_every"),
 )
 
 
@@ -37,6 +39,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--tokenizer", metavar="NAME_OR_DIR", help="of pictures; default: that of --init, or tokenloom-photo")
     add("--text-tokenizer", metavar="NAME_OR_DIR", help="default: that of --init, or a new one from the captions")
     add("--text-vocab-size", type=int, default=1024, metavar="N", help="of a new one; default: %(default)s")
+    add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, to learn beside the pictures")
+    add("--frames", type=int, default=17, metavar="N", help="of a clip; default: %(default)s")
+    add(
+        "--rate", type=float, default=8.0, metavar="HZ", help="frames per second to read clips at; default: %(default)s"
+    )
     add("--size", type=int, default=64, metavar="PIXELS", help="side of the pictures; default: %(default)s")
     add("--plan-only", action="store_true", help="print parameters, FLOPs, memory and hours, and stop")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
@@ -57,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     learn("--warmup", type=int, metavar="N", help="steps; default: 100")
     learn("--decay", type=float, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
     learn("--ema-decay", type=float, metavar="D", help="of the average of the weights; default: 0.998")
+    learn("--clip-share", type=float, metavar="SHARE", help="of the steps that learn clips; default: 0.5")
     learn("--drop-caption", type=float, metavar="SHARE", help="of captions left out, for guidance; default: 0.1")
     learn("--prompt-length", type=int, metavar="N", help="tokens; captions are cut there; default: 64")
     learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
@@ -76,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--init brings its text tokenizer; leave out --text-tokenizer")
 
     from tokenloom.models.transformer import SharedTransformer
+    from tokenloom.pipelines.clip_sources import open_clip_source
     from tokenloom.pipelines.open_tokenizer import KINDS
     from tokenloom.pipelines.picture_sources import open_source, whole
     from tokenloom.pipelines.prepare_training import (
@@ -87,9 +96,18 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
     from tokenloom.pipelines.train_model import TransformerRecipe, plan, standardize, train_transformer
 
-    recipe = TransformerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE))
+    recipe = TransformerRecipe(
+        data=tuple(arguments.data), clip_data=tuple(arguments.clips), **given(arguments, *RECIPE)
+    )
     source = open_source(arguments.data, arguments.size, recipe.seed, whole)
+    clips = (
+        open_clip_source(arguments.clips, arguments.frames, arguments.size, arguments.rate, recipe.seed)
+        if arguments.clips
+        else None
+    )
     init = TextToImagePipeline.from_pretrained(arguments.init) if arguments.init else None
+    if init and clips and init.transformer.config.num_frames < arguments.frames:
+        init.transformer = init.transformer.for_clips(arguments.frames)
     if init and not arguments.tokenizer:
         images = init.image_tokenizer
     else:  # with --init, it goes on learning on codes that it does not know yet
@@ -103,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         init.text_tokenizer
         if init
         else text_tokenizer_of(
-            source.captions,
+            lambda: chain(source.captions(), clips.captions() if clips else ()),
             arguments.out / "text_tokenizer",
             name=arguments.text_tokenizer,
             vocab_size=arguments.text_vocab_size,
@@ -124,6 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out,
             resume=arguments.resume,
             init=init.transformer if init else None,
+            clips=clips,
             sample_prompts=arguments.prompts or watched_prompts(source, texts, recipe.prompt_length),
             score=scene_score(source, recipe.decoders, arguments.score_prompts),
             device=open_device(arguments.device),
@@ -152,6 +171,8 @@ def config_of(
     from tokenloom.pipelines.prepare_training import grid_of
 
     asked = given(arguments, *SHAPE) | {"image_grid": grid_of(arguments.size, image_tokenizer.config.stride)}
+    if arguments.clips:
+        asked["num_frames"] = arguments.frames
     if init is None:
         levels = image_tokenizer.config.levels
         return TransformerConfig(text_vocab_size=text_vocab_size, image_levels=levels, **asked)

@@ -56,7 +56,8 @@ def embedded(model: SharedTransformer, packed: Packed) -> Tensor:
     """What the trunk reads of whole sequences, whose segment 1 is a picture: (B, L, D)."""
     x = model.embedding(packed.ids)
     for row, picture in enumerate(packed.segments == 1):
-        x[row, picture] += model.places(packed.positions[row, picture][None])[0]
+        where = packed.positions[row, picture][None]
+        x[row, picture] += model.places(where, where[:, 0, 0])[0]
     return x
 
 

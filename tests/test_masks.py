@@ -2,7 +2,7 @@
 
 import torch
 
-from tokenloom.models.masks import causal_mask, packed_mask, segment_mask
+from tokenloom.models.masks import causal_mask, frames_mask, packed_mask, segment_mask
 
 
 def drawn(text: str) -> list[list[bool]]:
@@ -85,3 +85,13 @@ def test_each_sequence_of_a_batch_has_its_own_mask():
     both = packed_mask(segments, causal)
     for row in range(2):
         assert torch.equal(both[row], packed_mask(segments[row : row + 1], causal[row : row + 1])[0])
+
+
+def test_two_given_frames_of_two_slots_after_a_padded_prompt():
+    past = torch.tensor([[True, False]])
+    assert frames_mask(past, frames=2, length=2)[0, 0].tolist() == drawn("""
+        x . x x . .
+        x . x x . .
+        x . x x x x
+        x . x x x x
+    """)

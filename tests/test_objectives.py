@@ -4,6 +4,7 @@ The losses are cross-entropies in nats per code, so that each has a value that c
 """
 
 import math
+from dataclasses import astuple
 
 import pytest
 import torch
@@ -26,7 +27,9 @@ CODES = torch.tensor([[1, 2, 3, 4], [11, 0, 5, 5], [2, 7, 9, 10], [6, 6, 0, 1]])
 
 def batch_of(model: SharedTransformer, padding: int = 0) -> Batch:
     prompts, real = prompt_batch(PROMPTS, model.vocabulary)
-    return Batch(F.pad(prompts, (0, padding), value=3), F.pad(real, (0, padding), value=False), CODES)
+    frames = torch.zeros(len(CODES), 1, dtype=torch.long)
+    padded = F.pad(prompts, (0, padding), value=3), F.pad(real, (0, padding), value=False)
+    return Batch(*padded, CODES.unsqueeze(1), frames)
 
 
 def chance(seed: int = 0) -> torch.Generator:
@@ -91,7 +94,7 @@ def test_a_tiny_model_learns_one_batch_by_heart_and_draws_it(decoders):
     losses = DecoderLosses(model, decoders)
     optimizers = muon_and_adamw(model.blocks, losses, muon_lr=0.05, adamw_lr=0.02)
     batch, steps = batch_of(model), 300
-    batch = Batch(*(part.repeat(8, 1) for part in (batch.prompts, batch.real, batch.codes)))  # eight noises at once
+    batch = Batch(*(torch.cat([part] * 8) for part in astuple(batch)))  # eight noises at once
     for step in range(steps):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -202,3 +205,24 @@ def test_every_parameter_learns_when_all_decoders_do():
 def test_a_decoder_that_is_not_there_is_refused(decoders):
     with pytest.raises(ValueError, match="decoders are ar, masked, diffusion, got"):
         DecoderLosses(toy_transformer(), decoders)
+
+
+def test_a_frame_of_a_clip_is_learned_after_those_that_are_given_and_depends_on_them():
+    model = toy_transformer(num_frames=5)
+    batch = batch_of(model)
+    others = torch.stack([CODES.roll(1, 0), CODES.roll(2, 0), CODES], dim=1)
+    numbers = torch.tensor([0, 4, 2]).expand(len(CODES), -1)
+
+    @torch.no_grad()
+    def losses(codes: Tensor, frames: Tensor) -> dict[str, float]:
+        made = DecoderLosses(model, tuple(ROLES))(Batch(batch.prompts, batch.real, codes, frames), chance())
+        return {name: float(value) for name, value in made.items()}
+
+    after = losses(others, numbers)
+    assert after == losses(others, numbers)
+    for changed in (
+        losses(others.roll(1, 0), numbers),
+        losses(others, numbers.roll(1, 1)),
+        losses(others[:, 2:], numbers[:, 2:]),
+    ):
+        assert all(changed[name] != after[name] for name in ROLES)

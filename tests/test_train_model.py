@@ -64,7 +64,7 @@ def bits(out: Path) -> dict[str, Tensor]:
 
 def batches_of(image_tokenizer, source=None, **changes) -> Batches:
     made = recipe(**changes)
-    return Batches(source or ToySource(), image_tokenizer, toy_text_tokenizer(), toy_transformer(), made)
+    return Batches(source or ToySource(), None, image_tokenizer, toy_text_tokenizer(), toy_transformer(), made)
 
 
 def test_a_batch_holds_the_codes_of_the_pictures_and_the_tokens_of_their_captions(image_tokenizer):

@@ -11,7 +11,7 @@ from tests.doubles import LEVELS, awaken, embedded, prompt_of, toy_config, toy_t
 from tokenloom.models.attention import KVCache, plain_products
 from tokenloom.models.masks import causal_mask, packed_mask
 from tokenloom.models.transformer import Role, SharedTransformer
-from tokenloom.tokenizers.sequence import Segment, media_positions, pack, text_positions
+from tokenloom.tokenizers.sequence import Segment, frame_positions, media_positions, pack, text_positions
 
 PROMPTS = [[5, 6, 7, 8], [9], [10, 11]]
 CODES = torch.tensor([[[1, 2], [3, 4]], [[11, 0], [5, 5]], [[2, 7], [9, 10]]])  # (B, h, w)
@@ -68,8 +68,8 @@ def test_plain_products_are_the_fused_attention_and_leave_torch_as_it_was(model)
 
 
 def test_where_everything_is_masked_each_slot_still_knows_its_row_and_column(model):
-    _, positions = prompt_of(model, PROMPTS)
-    places = model.places(positions)
+    cache, positions = prompt_of(model, PROMPTS)
+    places = model.places(positions, cache.start)
     assert torch.equal(places[0], places[1])  # whatever the prompt's length
     assert torch.cdist(places[0], places[0]).add(torch.eye(5)).min() > 0.1
 
@@ -85,7 +85,7 @@ def test_a_cached_prompt_and_then_a_picture_equal_the_whole_sequence_in_one_pass
 def test_token_by_token_with_a_growing_cache_equals_one_pass(model):
     cache, positions = prompt_of(model, PROMPTS)
     modulation = model.modulation(torch.zeros(1), torch.tensor([Role.AR]))
-    x = slots(model, CODES) + model.places(positions)
+    x = slots(model, CODES) + model.places(positions, cache.start)
     steps = []
     with torch.no_grad():
         for step in range(x.shape[1]):
@@ -191,6 +191,32 @@ def test_a_saved_model_comes_back_with_the_same_logits(tmp_path, dtype):
     assert torch.equal(back.latent_mean, model.latent_mean)
     prompts = [[1, 2], [3], []]
     assert torch.equal(picture_after(back, prompts, CODES), picture_after(model, prompts, CODES))
+
+
+@torch.no_grad()
+def test_given_frames_that_are_read_equal_the_whole_sequence_in_one_pass():
+    """Two frames of a clip are read after a padded prompt, and a third is drawn: as one pass over all, by hand."""
+    model = toy_transformer(num_frames=3)
+    for padding in (0, 2):
+        prompt, _ = prompt_of(model, [PROMPTS[0]], padding)
+        positions = frame_positions((2, 2), torch.tensor([[0, 2, 1]])) + prompt.start[:, None, None, None]
+        begin = torch.full((1, 3, 1), model.vocabulary.special("begin_image"))
+        ids = torch.cat([begin, model.vocabulary.to_shared(CODES.flatten(1), "image")[None]], dim=-1)
+        cache = model.read(ids[:, :2], positions[:, :2], prompt)
+        role, time = torch.tensor([int(Role.MASKED)]), torch.zeros(1)
+        x = model.embedding(ids[:, 2])
+        drawn = model(x, positions[:, 2], time, role, cache, torch.tensor([False]))
+
+        text = torch.tensor([[model.vocabulary.special("begin"), *PROMPTS[0]]])
+        where = torch.cat([text_positions(5)[None], positions.flatten(1, 2)], dim=1)
+        places = model.places(positions.flatten(1, 2), prompt.start)
+        whole = torch.cat([model.embedding(text), model.embedding(ids.flatten(1)) + places], dim=1)
+        numbers = torch.tensor([[0] * 5 + [1] * 5 + [2] * 5 + [3] * 5])
+        given = model.given(1).expand(-1, 15, -1, -1)
+        modulation = torch.cat([given, model.modulation(time, role).expand(-1, 5, -1, -1)], dim=1)
+        hidden, _ = model.trunk(whole, where, modulation, packed_mask(numbers, numbers == 0))
+        torch.testing.assert_close(drawn, hidden[:, -5:], **close)
+        assert (model.places(positions[:, 1], prompt.start) != model.places(positions[:, 2], prompt.start)).any()
 
 
 def test_a_cache_repeats_selects_and_extends_by_sequence():

@@ -55,6 +55,16 @@ def media_positions(grid: tuple[int, ...], start: int = 0) -> Tensor:
     return start + torch.cat([torch.zeros(1, AXES, dtype=torch.long), codes])
 
 
+def frame_positions(grid: tuple[int, int], frames: Tensor) -> Tensor:
+    """Positions of frames of a clip that starts at 0: their numbers int64 (...) -> int64 (..., 1 + h w, 3).
+
+    A picture is frame 0. The codes of frame t sit at (t + 1, y + 1, x + 1), as `media_positions` has them for all
+    frames at once; here each frame has its own BEGIN, at (t, 0, 0).
+    """
+    moved = frames[..., None, None] * torch.tensor([1, 0, 0], device=frames.device)
+    return media_positions(grid).to(frames.device) + moved
+
+
 def prompt_batch(prompts: Sequence[Sequence[int]], vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
     """Token lists -> int64 ids (B, P), BEGIN first, padded on the right, and bool (B, P), true where a token is real.
 
