@@ -10,9 +10,9 @@ from torch import Tensor
 from tests.doubles import SIZE, toy_pictures, toy_pipeline
 from tokenloom.models.transformer import SharedTransformer
 from tokenloom.pipelines import text_to_video
-from tokenloom.pipelines.sampler_settings import DECODERS
+from tokenloom.pipelines.sampler_settings import DECODERS, settings_of
 from tokenloom.pipelines.text_to_image import UnknownWordWarning, seeded
-from tokenloom.pipelines.text_to_video import OVERLAP, TextToVideoPipeline
+from tokenloom.pipelines.text_to_video import OVERLAP, TextToVideoPipeline, clip_evaluations, settings_at
 
 PROMPTS = ["red over blue", "white over green", "blue over red"]
 FRAMES = 7
@@ -75,6 +75,25 @@ def test_a_frame_is_drawn_after_those_nearest_in_time(pipeline, monkeypatch):
     ids = draw(pipeline, PROMPTS[:1], "ar").ids
     assert ids[0, :, 0, 0].tolist() == list(range(FRAMES))
     assert seen == {0: [], 6: [0], 3: [0, 6], 1: [0, 3, 6], 4: [0, 1, 3, 6], 2: [0, 1, 3, 4], 5: [2, 3, 4, 6]}
+
+
+def test_ends_are_drawn_with_all_steps_and_guided_and_what_lies_between_with_a_quarter(pipeline, monkeypatch):
+    chosen = settings_of("masked", num_inference_steps=64)
+    assert settings_at(0, [], chosen) == settings_at(16, [0], chosen) == settings_at(3, [8, 9], chosen) == chosen
+    between = settings_at(8, [0, 16], chosen)
+    assert between.num_inference_steps == 16 and between.guidance_scale == 1
+    assert settings_at(1, [0, 2], settings_of("masked", num_inference_steps=3)).num_inference_steps == 1
+    assert clip_evaluations("masked", chosen, 17, 64) == 2 * 128 + 15 * 16
+    assert clip_evaluations("ar", settings_of("ar"), 17, 64) == 2 * 128 + 15 * 64
+    used = {}
+
+    def watched(model, batch, settings, callback):
+        used[batch.frame] = settings.num_inference_steps
+        return torch.zeros(1, 4, dtype=torch.long)
+
+    monkeypatch.setitem(text_to_video.DRAW, "masked", watched)
+    pipeline(PROMPTS[0], decoder="masked", generator=seeded(0, 1), num_inference_steps=8)
+    assert used == {0: 8, FRAMES - 1: 8} | dict.fromkeys(range(1, FRAMES - 1), 2)
 
 
 def test_pictures_are_drawn_as_before_by_a_model_that_learned_clips_from_it():
