@@ -24,30 +24,33 @@ class KVCache:
     """Keys and values of every layer, for sequences whose first tokens are already computed.
 
     `keys[n]` and `values[n]` are (B, heads, length, head_dim); `mask` (B, length) is true where a token is real and
-    false where a shorter prompt was padded; `start` int64 (B,) is the position of what comes after the prompt.
+    false where a shorter prompt was padded; `start` int64 (B,) is the position of what comes after the prompt, and
+    `places` int64 (length,) numbers the slots of each frame of a clip from 0, BEGIN first; it is -1 for text.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     mask: Tensor
     start: Tensor
+    places: Tensor
 
     def repeat(self, count: int) -> "KVCache":
         """The cache of every sequence `count` times: the whole batch, then the whole batch again."""
         keys = [k.repeat(count, 1, 1, 1) for k in self.keys]
         values = [v.repeat(count, 1, 1, 1) for v in self.values]
-        return KVCache(keys, values, self.mask.repeat(count, 1), self.start.repeat(count))
+        return KVCache(keys, values, self.mask.repeat(count, 1), self.start.repeat(count), self.places)
 
     def extend(self, new: "KVCache") -> "KVCache":
         """The cache with the tokens of `new` after those that it holds; what comes next starts where it did."""
         keys = [torch.cat(pair, dim=2) for pair in zip(self.keys, new.keys, strict=True)]
         values = [torch.cat(pair, dim=2) for pair in zip(self.values, new.values, strict=True)]
-        return KVCache(keys, values, torch.cat([self.mask, new.mask], dim=1), self.start)
+        mask, places = torch.cat([self.mask, new.mask], dim=1), torch.cat([self.places, new.places])
+        return KVCache(keys, values, mask, self.start, places)
 
     def select(self, rows: Tensor) -> "KVCache":
         """The cache of the given sequences: int64 rows (N,)."""
         keys, values = [k[rows] for k in self.keys], [v[rows] for v in self.values]
-        return KVCache(keys, values, self.mask[rows], self.start[rows])
+        return KVCache(keys, values, self.mask[rows], self.start[rows], self.places)
 
 
 class RMSNorm(nn.Module):

@@ -20,26 +20,41 @@ def causal_mask(length: int) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool).tril()
 
 
-def segment_mask(past: Tensor, causal: Tensor, length: int) -> Tensor:
+def same_place(places: Tensor, length: int) -> Tensor:
+    """For factorized attention: (length, P), true where a slot of a frame may look at an earlier token.
+
+    That is text, whose `places` (P,) are -1, and the slot at its own place in another frame.
+    """
+    own = torch.arange(length, device=places.device)
+    return (places[None, :] == own[:, None]) | (places < 0)
+
+
+def segment_mask(past: Tensor, causal: Tensor, length: int, allowed: Tensor | None = None) -> Tensor:
     """Mask of one segment after a prompt: (B, 1, length, P + length).
 
     `past` (B, P) is true where a token of the prompt is real; `causal` (B,) is true for the sequences whose segment is
-    read token by token.
+    read token by token; `allowed` (length, P), see `same_place`, keeps slots from parts of what came before.
     """
     lower = causal_mask(length).to(past.device)
     inside = lower | ~causal[:, None, None]  # (B, length, length)
     before = past[:, None, :].expand(-1, length, -1)  # (B, length, P)
+    if allowed is not None:
+        before = before & allowed
     return torch.cat([before, inside], dim=2).unsqueeze(1)
 
 
-def frames_mask(past: Tensor, frames: int, length: int) -> Tensor:
+def frames_mask(past: Tensor, frames: int, length: int, *, factorized: bool = False) -> Tensor:
     """Mask of `frames` given segments of `length` slots each, after a prompt: (B, 1, frames length, P + frames length).
 
     `past` (B, P) is true where a token of the prompt is real. A slot sees the prompt, its whole own segment, and the
-    segments before it.
+    segments before it; of these, factorized, the slot at its own place alone (1D over time, 2D over space).
     """
-    number = torch.arange(frames, device=past.device).repeat_interleave(length)
-    inside = (number[None, :] <= number[:, None]).expand(len(past), -1, -1)  # (B, queries, keys)
+    numbers = torch.arange(frames, device=past.device).repeat_interleave(length)
+    places = torch.arange(length, device=past.device).repeat(frames)
+    own, earlier = numbers[None, :] == numbers[:, None], numbers[None, :] < numbers[:, None]  # queries, keys
+    if factorized:
+        earlier &= places[None, :] == places[:, None]
+    inside = (own | earlier).expand(len(past), -1, -1)
     before = past[:, None, :].expand(-1, frames * length, -1)
     return torch.cat([before, inside], dim=2).unsqueeze(1)
 

@@ -97,11 +97,7 @@ class TokenDecoder:
         self.past = self.next = past  # where the first and the next new token go in the cache
         self.keys = [self._allocated(pairs_together(keys), length) for keys in prompt.keys]  # each (R n, P + N, d)
         self.values = [self._allocated(values, length) for values in prompt.values]
-        self.hidden_keys: Tensor | None = None  # (R n, 1, P + N), -inf where a prompt is padded
-        if not prompt.mask.all():
-            padding = (~prompt.mask).repeat_interleave(heads, dim=0).unsqueeze(1)
-            self.hidden_keys = self.head.new_zeros(rows * heads, 1, length)
-            self.hidden_keys[:, :, :past].masked_fill_(padding, -torch.inf)
+        self.hidden_keys = self._hidden_keys(model, prompt, length, heads)
 
         # Workspaces, and the views of them that a step needs: making a view costs as much as a small operation.
         self.unit = self.head.new_empty(rows, config.width)
@@ -117,6 +113,19 @@ class TokenDecoder:
         self.gate_value = self.head.new_empty(rows, 2 * config.hidden)
         self.gate, self.gated = self.gate_value.chunk(2, dim=1)
         self.hidden = self.head.new_empty(rows, config.hidden)
+
+    @staticmethod
+    def _hidden_keys(model: SharedTransformer, prompt: KVCache, length: int, heads: int) -> tuple[Tensor, ...]:
+        """What each new token may not see: (R n, 1, P + N) each, -inf there and else 0; none if all see everything."""
+        past = prompt.mask.shape[1]
+        allowed = model.allowed(prompt, length - past)
+        if allowed is None and prompt.mask.all():
+            return ()
+        unseen = ~prompt.mask if allowed is None else ~(prompt.mask & allowed[:, None])  # (R, P) or (N, R, P)
+        room = prompt.keys[0].new_zeros(*unseen.shape[:-1], length, dtype=torch.float32)
+        room[..., :past].masked_fill_(unseen, -torch.inf)
+        room = room.repeat_interleave(heads, dim=-2).unsqueeze(-2)  # (R n, 1, P + N) or (N, R n, 1, P + N)
+        return room.unbind(0) if allowed is not None else (room,) * (length - past)
 
     @staticmethod
     def _allocated(prompt: Tensor, length: int) -> Tensor:
@@ -165,10 +174,10 @@ class TokenDecoder:
         """What the query finds in layer n: (R, D)."""
         end = self.next + 1
         keys = self.keys[n].narrow(1, 0, end).transpose(1, 2)  # (R n, d, P + new)
-        if self.hidden_keys is None:
-            scores = torch.bmm(self.query, keys)
+        if self.hidden_keys:
+            scores = torch.baddbmm(self.hidden_keys[self.next - self.past].narrow(2, 0, end), self.query, keys)
         else:
-            scores = torch.baddbmm(self.hidden_keys.narrow(2, 0, end), self.query, keys)
+            scores = torch.bmm(self.query, keys)
         found = torch.bmm(scores.softmax(-1), self.values[n].narrow(1, 0, end))  # (R n, 1, d)
         return found.view_as(self.unit)
 

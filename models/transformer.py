@@ -25,7 +25,7 @@ from ..tokenizers.pretrained import Pretrained
 from ..tokenizers.scalar_quantizer import ScalarQuantizer
 from ..tokenizers.vocabulary import Vocabulary
 from .attention import Attention, KVCache, RMSNorm
-from .masks import causal_mask, frames_mask, segment_mask
+from .masks import causal_mask, frames_mask, same_place, segment_mask
 from .rotary import rotary_table
 
 
@@ -44,6 +44,7 @@ class TransformerConfig:
     image_levels: tuple[int, ...] = (8, 8, 8, 8)  # FSQ cells per latent dimension
     image_grid: tuple[int, int] = (8, 8)  # codes of a picture, as trained
     num_frames: int = 1  # pictures of a clip, as trained
+    factorized: bool = False  # a slot of a clip sees its own frame, and of others only its own place
     width: int = 192
     num_layers: int = 8
     num_heads: int = 3
@@ -161,9 +162,9 @@ class SharedTransformer(nn.Module, Pretrained):
         self.register_buffer("latent_std", torch.ones(len(config.image_levels)))
         self._start()
 
-    def for_clips(self, num_frames: int) -> "SharedTransformer":
+    def for_clips(self, num_frames: int, *, factorized: bool = False) -> "SharedTransformer":
         """This model, which knew pictures or shorter clips, for clips of `num_frames`; pictures stay as they were."""
-        longer = SharedTransformer(replace(self.config, num_frames=num_frames))
+        longer = SharedTransformer(replace(self.config, num_frames=num_frames, factorized=factorized))
         known = self.state_dict()
         table = longer.place[2].weight.detach().zero_()
         if self.config.num_frames > 1:
@@ -198,8 +199,9 @@ class SharedTransformer(nn.Module, Pretrained):
             x, k, v = block(x, modulation, rotary, mask, values[0] if values else None, before)
             keys.append(k)
             values.append(v)
-        nothing = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        return self.norm(x), KVCache(keys, values, x.new_ones(x.shape[:2], dtype=torch.bool), nothing)
+        start = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        places = torch.full(x.shape[1:2], -1, device=x.device)
+        return self.norm(x), KVCache(keys, values, x.new_ones(x.shape[:2], dtype=torch.bool), start, places)
 
     def given(self, count: int) -> Tensor:
         """The modulation of given tokens: (count, 1, 6, D)."""
@@ -222,8 +224,14 @@ class SharedTransformer(nn.Module, Pretrained):
         _, count, length = frames.shape
         ids, where = rearrange(frames, "B m L -> B (m L)"), rearrange(positions, "B m L axes -> B (m L) axes")
         x = self.embedding(ids) + self.places(where, prompt.start)
-        _, cache = self.trunk(x, where, self.given(1), frames_mask(prompt.mask, count, length), prompt)
+        mask = frames_mask(prompt.mask, count, length, factorized=self.config.factorized)
+        _, cache = self.trunk(x, where, self.given(1), mask, prompt)
+        cache.places = torch.arange(length, device=x.device).repeat(count)
         return prompt.extend(cache)
+
+    def allowed(self, prompt: KVCache, length: int) -> Tensor | None:
+        """Which of what came before a frame of `length` slots may look at: (length, P); None: at everything."""
+        return same_place(prompt.places, length) if self.config.factorized else None
 
     def places(self, positions: Tensor, start: Tensor) -> Tensor:
         """What tells the slots of frames where they are: positions (B, L, 3), `start` (B,) of the clip -> (B, L, D)."""
@@ -238,7 +246,7 @@ class SharedTransformer(nn.Module, Pretrained):
 
         `positions` (B, L, 3); `time` (B,); `role` (B,); `causal` (B,) boolean, true for `ar`.
         """
-        mask = segment_mask(prompt.mask, causal, x.shape[1])
+        mask = segment_mask(prompt.mask, causal, x.shape[1], self.allowed(prompt, x.shape[1]))
         x = x + self.places(positions, prompt.start)
         return self.trunk(x, positions, self.modulation(time, role), mask, prompt)[0]
 

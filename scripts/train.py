@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tokenloom.tokenizers.image import ImageTokenizer
 
 DECODERS = ("ar", "masked", "diffusion")
-SHAPE = ("width", "num_layers", "num_heads", "storage_dtype")
+SHAPE = ("width", "num_layers", "num_heads", "factorized", "storage_dtype")
 RECIPE = (
     *("decoders", "steps", "batch_size", "muon_lr", "adamw_lr", "warmup", "decay", "ema_decay", "clip_share"),
     *("drop_caption", "prompt_length", "bfloat16", "compile", "seed", "evaluate_every", "checkpoint_every"),
@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     shape("--width", type=int, metavar="N", help="of the trunk; default: 192")
     shape("--layers", dest="num_layers", type=int, metavar="N", help="default: 8")
     shape("--heads", dest="num_heads", type=int, metavar="N", help="of attention; default: 3")
+    shape("--factorized", action="store_true", default=None, help="of other frames of a clip, see only the same place")
     shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
 
     learn = parser.add_argument_group("training").add_argument
@@ -107,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     init = TextToImagePipeline.from_pretrained(arguments.init) if arguments.init else None
     if init and clips and init.transformer.config.num_frames < arguments.frames:
-        init.transformer = init.transformer.for_clips(arguments.frames)
+        init.transformer = init.transformer.for_clips(arguments.frames, factorized=bool(arguments.factorized))
     if init and not arguments.tokenizer:
         images = init.image_tokenizer
     else:  # with --init, it goes on learning on codes that it does not know yet

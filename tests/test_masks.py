@@ -2,7 +2,7 @@
 
 import torch
 
-from tokenloom.models.masks import causal_mask, frames_mask, packed_mask, segment_mask
+from tokenloom.models.masks import causal_mask, frames_mask, packed_mask, same_place, segment_mask
 
 
 def drawn(text: str) -> list[list[bool]]:
@@ -94,4 +94,22 @@ def test_two_given_frames_of_two_slots_after_a_padded_prompt():
         x . x x . .
         x . x x x x
         x . x x x x
+    """)
+
+
+def test_factorized_a_slot_sees_of_other_frames_only_its_own_place():
+    past = torch.tensor([[True, True]])
+    assert frames_mask(past, frames=3, length=2, factorized=True)[0, 0].tolist() == drawn("""
+        x x x x . . . .
+        x x x x . . . .
+        x x x . x x . .
+        x x . x x x . .
+        x x x . x . x x
+        x x . x . x x x
+    """)
+    allowed = same_place(torch.tensor([-1, -1, 0, 1]), 2)
+    everything = torch.ones(1, 4, dtype=torch.bool)
+    assert segment_mask(everything, torch.tensor([True]), 2, allowed)[0, 0].tolist() == drawn("""
+        x x x . x .
+        x x . x x x
     """)

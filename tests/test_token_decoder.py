@@ -8,7 +8,7 @@ from tests.doubles import awaken, embedded, prompt_of, toy_transformer
 from tokenloom.models.masks import packed_mask
 from tokenloom.models.token_decoder import TokenDecoder
 from tokenloom.models.transformer import Role, SharedTransformer
-from tokenloom.tokenizers.sequence import Segment, pack
+from tokenloom.tokenizers.sequence import Segment, frame_positions, pack
 
 GRID = (3, 4)
 close = {"atol": 1e-4, "rtol": 1e-4}
@@ -46,6 +46,24 @@ def test_cached_logits_equal_those_of_the_packed_sequence(prompts, padding):
     logits = token_by_token(model, prompts, codes, padding)
     for row, prompt in enumerate(prompts):
         torch.testing.assert_close(logits[row], in_one_pass(model, prompt, codes[row]), **close)
+
+
+@pytest.mark.parametrize("factorized", [False, True])
+@pytest.mark.parametrize("padding", [0, 2])
+@torch.no_grad()
+def test_after_given_frames_it_is_the_model_too(factorized, padding):
+    model = toy_transformer(num_frames=4, factorized=factorized)
+    prompt, _ = prompt_of(model, [[3, 1, 4], [1]], padding)
+    positions = frame_positions((2, 2), torch.tensor([[0, 3, 1]])) + prompt.start[:, None, None, None]
+    codes = torch.randint(12, (2, 3, 4), generator=torch.Generator().manual_seed(1))
+    begin = torch.full((2, 3, 1), model.vocabulary.special("begin_image"))
+    ids = torch.cat([begin, model.vocabulary.to_shared(codes, "image")], dim=-1)
+    cache = model.read(ids[:, :2], positions[:, :2], prompt)
+    decoder = TokenDecoder(model, of_ar(model), cache, positions[:, 2])
+    found = torch.stack([decoder.logits(decoder(token)) for token in ids[:, 2].unbind(1)], dim=1)
+    roles, causal = torch.full((2,), int(Role.AR)), torch.ones(2, dtype=torch.bool)
+    whole = model(model.embedding(ids[:, 2]), positions[:, 2], torch.zeros(2), roles, cache, causal)
+    torch.testing.assert_close(found, model.logits(whole), **close)
 
 
 def test_tokens_of_zeros_have_a_direction_of_zeros():

@@ -193,10 +193,11 @@ def test_a_saved_model_comes_back_with_the_same_logits(tmp_path, dtype):
     assert torch.equal(picture_after(back, prompts, CODES), picture_after(model, prompts, CODES))
 
 
+@pytest.mark.parametrize("factorized", [False, True])
 @torch.no_grad()
-def test_given_frames_that_are_read_equal_the_whole_sequence_in_one_pass():
+def test_given_frames_that_are_read_equal_the_whole_sequence_in_one_pass(factorized):
     """Two frames of a clip are read after a padded prompt, and a third is drawn: as one pass over all, by hand."""
-    model = toy_transformer(num_frames=3)
+    model = toy_transformer(num_frames=3, factorized=factorized)
     for padding in (0, 2):
         prompt, _ = prompt_of(model, [PROMPTS[0]], padding)
         positions = frame_positions((2, 2), torch.tensor([[0, 2, 1]])) + prompt.start[:, None, None, None]
@@ -214,7 +215,11 @@ def test_given_frames_that_are_read_equal_the_whole_sequence_in_one_pass():
         numbers = torch.tensor([[0] * 5 + [1] * 5 + [2] * 5 + [3] * 5])
         given = model.given(1).expand(-1, 15, -1, -1)
         modulation = torch.cat([given, model.modulation(time, role).expand(-1, 5, -1, -1)], dim=1)
-        hidden, _ = model.trunk(whole, where, modulation, packed_mask(numbers, numbers == 0))
+        mask = packed_mask(numbers, numbers == 0)
+        if factorized:
+            slots = torch.tensor([-1] * 5 + list(range(5)) * 3)
+            mask &= (numbers[0][:, None] == numbers) | (slots[:, None] == slots) | (slots < 0)
+        hidden, _ = model.trunk(whole, where, modulation, mask)
         torch.testing.assert_close(drawn, hidden[:, -5:], **close)
         assert (model.places(positions[:, 1], prompt.start) != model.places(positions[:, 2], prompt.start)).any()
 
