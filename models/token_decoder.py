@@ -8,13 +8,15 @@ b before a product with W, and a gate g after it, are folded into the weights on
 
     g W (s x / rms(x) + b)  =  W' x / |x| + b'   with   W' = sqrt(D) g W s   and   b' = g W b,
 
-which are kept transposed, since one row times a matrix is read fastest that way. The dimensions of queries and keys are
-reordered alike, so that the two numbers which rotary positions turn lie side by side and a turn is one complex product.
-Keys, values and workspaces are allocated once.
+which are kept transposed, since one row times a matrix is read fastest that way; the largest, for several rows, in the
+layout of oneDNN. The dimensions of queries and keys are reordered alike, so that the two numbers which rotary positions
+turn lie side by side and a turn is one complex product. Keys, values and workspaces are allocated once.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -36,8 +38,7 @@ class FoldedBlock:
     query_key_scale: Tensor  # (2 n, d), for queries and keys of length 1
     first_value_share: float  # of the first layer's value, already taken from this layer's own
     out: Tensor  # (D, D)
-    mlp_in: Tensor  # (D, 2 F)
-    mlp_in_bias: Tensor  # (2 F,)
+    mlp_in: Callable[[Tensor], Tensor]  # (R, D) -> (R, 2 F)
     mlp_out: Tensor  # (F, D)
 
 
@@ -46,34 +47,46 @@ def pairs_together(x: Tensor) -> Tensor:
     return rearrange(x, "... (two p) -> ... (p two)", two=2)
 
 
-def fold(block: Block, modulation: Tensor, *, first: bool) -> FoldedBlock:
+def product(weight: Tensor, scale: Tensor, bias: Tensor | None, rows: int) -> Callable[[Tensor], Tensor]:
+    """x (rows, in) -> W (scale x) + bias, with a `weight` W (out, in).
+
+    With a few rows a plain product lays out the weight anew in each call, which takes longer than the sums; oneDNN does
+    so once. The gain is large where the weight is, and none for a row or two.
+    """
+    if rows > 2 and weight.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.float() * scale, rows)
+        return lambda x: cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], ""))
+    return partial(F.linear, weight=_transposed(weight).mul_(scale.unsqueeze(1)).t(), bias=bias)
+
+
+def fold(block: Block, modulation: Tensor, rows: int, *, first: bool) -> FoldedBlock:
     """`modulation` (1, 1, 6, D), as `Block.forward` takes it; `first`: its values are the ones that others mix in."""
     attention, (_, width) = block.attention, block.modulation_bias.shape
     a_scale, a_shift, a_gate, m_scale, m_shift, m_gate = (modulation + block.modulation_bias).float().view(6, width)
     share = 0.0 if first else float(attention.first_value_share)
 
-    by_head = rearrange(attention.qkv.weight.float(), "(three n d) D -> three D n d", three=3, n=attention.num_heads)
-    queries, keys, values = by_head
-    qkv = torch.stack([pairs_together(queries), pairs_together(keys), (1 - share) * values], dim=1)
-    qkv = rearrange(qkv, "D three n d -> D (three n d)")
-    head_dim = queries.shape[-1]
+    *turned, values = attention.qkv.weight.float().chunk(3)  # each (n d, D)
+    queries, keys = (rearrange(x, "(n two p) D -> (n p two) D", n=attention.num_heads, two=2) for x in turned)
+    qkv = torch.cat([queries, keys, (1 - share) * values])
+    head_dim = width // attention.num_heads
     # sqrt(d) belongs to both norms; that of the queries cancels with the 1 / sqrt(d) of the scores
     scales = torch.stack([attention.query_norm.weight, math.sqrt(head_dim) * attention.key_norm.weight]).float()
-    mlp_in = block.mlp_in.weight.float().t()
+    a_scale = math.sqrt(width) * (1 + a_scale) * block.attention_norm.weight
+    m_scale = math.sqrt(width) * (1 + m_scale) * block.mlp_norm.weight
     return FoldedBlock(
-        qkv=qkv * (math.sqrt(width) * (1 + a_scale) * block.attention_norm.weight).unsqueeze(1),
-        qkv_bias=a_shift @ qkv,
+        qkv=_transposed(qkv).mul_(a_scale.unsqueeze(1)),
+        qkv_bias=qkv @ a_shift,
         query_key_scale=pairs_together(scales).repeat_interleave(attention.num_heads, dim=0),
         first_value_share=share,
-        out=_transposed(attention.out.weight.float() * (1 + a_gate).unsqueeze(1)),
-        mlp_in=_transposed(block.mlp_in.weight.float() * (math.sqrt(width) * (1 + m_scale) * block.mlp_norm.weight)),
-        mlp_in_bias=m_shift @ mlp_in,
-        mlp_out=_transposed(block.mlp_out.weight.float() * (1 + m_gate).unsqueeze(1)),
+        out=_transposed(attention.out.weight).mul_(1 + a_gate),
+        mlp_in=product(block.mlp_in.weight, m_scale, block.mlp_in.weight.float() @ m_shift, rows),
+        mlp_out=_transposed(block.mlp_out.weight).mul_(1 + m_gate),
     )
 
 
 def _transposed(weight: Tensor) -> Tensor:
-    return weight.t().contiguous()
+    """A copy, float32."""
+    return weight.float().t().contiguous()
 
 
 class TokenDecoder:
@@ -86,10 +99,13 @@ class TokenDecoder:
         config, (rows, past) = model.config, prompt.mask.shape
         heads, head_dim, length = config.num_heads, config.head_dim, past + positions.shape[1]
         self.embedding = model.embedding.weight.float()
-        self.blocks = [fold(cast(Block, block), modulation, first=n == 0) for n, block in enumerate(model.blocks)]
-        self.head = _transposed(model.head.weight.float() * (math.sqrt(config.width) * model.norm.weight.float()))
-        self.floor = self.head.new_tensor(math.sqrt(config.width * EPSILON))  # |x| of what has rms(x)^2 = EPSILON
-        self.head_floor = self.head.new_tensor(math.sqrt(head_dim * EPSILON))
+        self.blocks = [fold(cast(Block, block), modulation, rows, first=n == 0) for n, block in enumerate(model.blocks)]
+        scale = math.sqrt(config.width) * model.norm.weight.float()
+        # Hidden tokens (R, D), or fewer where pairs were guided -> logits over the image codes (R, V).
+        self.logits = product(model.head.weight, scale, None, rows)
+        new = self.embedding  # of the type and the device of all that follows
+        self.floor = new.new_tensor(math.sqrt(config.width * EPSILON))  # |x| of what has rms(x)^2 = EPSILON
+        self.head_floor = new.new_tensor(math.sqrt(head_dim * EPSILON))
 
         turns = torch.view_as_complex(rotary_table(positions, head_dim))  # (R, N, d / 2)
         self.places = rearrange(model.places(positions, prompt.start).float(), "R N D -> N R D").contiguous().unbind(0)
@@ -100,19 +116,17 @@ class TokenDecoder:
         self.hidden_keys = self._hidden_keys(model, prompt, length, heads)
 
         # Workspaces, and the views of them that a step needs: making a view costs as much as a small operation.
-        self.unit = self.head.new_empty(rows, config.width)
-        self.qkv = self.head.new_empty(rows, 3 * config.width)
+        self.unit = new.new_empty(rows, config.width)
+        self.qkv = new.new_empty(rows, 3 * config.width)
         by_head = self.qkv.view(rows, 3 * heads, head_dim)
         self.query_key, self.value = by_head[:, : 2 * heads], by_head[:, 2 * heads :]
-        self.unit_query_key = self.head.new_empty(rows, 2 * heads, head_dim)
+        self.unit_query_key = new.new_empty(rows, 2 * heads, head_dim)
         self.unit_query, self.unit_key = _complex(self.unit_query_key).chunk(2, dim=1)
-        self.query = self.head.new_empty(rows * heads, 1, head_dim)
+        self.query = new.new_empty(rows * heads, 1, head_dim)
         self.turned_query = _complex(self.query.view(rows, heads, head_dim))
         self.key_slots = [_complex(keys.view(rows, heads, length, head_dim)) for keys in self.keys]
         self.value_slots = [values.view(rows, heads, length, head_dim) for values in self.values]
-        self.gate_value = self.head.new_empty(rows, 2 * config.hidden)
-        self.gate, self.gated = self.gate_value.chunk(2, dim=1)
-        self.hidden = self.head.new_empty(rows, config.hidden)
+        self.hidden = new.new_empty(rows, config.hidden)
 
     @staticmethod
     def _hidden_keys(model: SharedTransformer, prompt: KVCache, length: int, heads: int) -> tuple[Tensor, ...]:
@@ -141,15 +155,11 @@ class TokenDecoder:
             torch.addmm(block.qkv_bias, self._unit(x), block.qkv, out=self.qkv)
             self._store(n, block)
             x.addmm_(self._attend(n), block.out)
-            torch.addmm(block.mlp_in_bias, self._unit(x), block.mlp_in, out=self.gate_value)
-            torch.mul(F.silu(self.gate, inplace=True), self.gated, out=self.hidden)
+            gate, value = block.mlp_in(self._unit(x)).chunk(2, dim=1)
+            torch.mul(F.silu(gate, inplace=True), value, out=self.hidden)
             x.addmm_(self.hidden, block.mlp_out)
         self.next += 1
         return self._unit(x)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden tokens (R, D) -> logits over the image codes (R, V)."""
-        return torch.mm(hidden, self.head)
 
     def _unit(self, x: Tensor) -> Tensor:
         """x (R, D) / |x|."""
