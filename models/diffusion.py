@@ -20,6 +20,7 @@ Velocity = Callable[[Tensor, Tensor], Tensor]  # x (B, N, D) and times (B,) -> v
 AtStep = Callable[[int, Tensor], Tensor | None]  # step and x after it -> None, or another x to go on with
 Integrate = Callable[[Velocity, Tensor, Tensor, AtStep | None], Tensor]  # as `euler`
 SMALLEST_TIME = 0.02  # below, the evidence is certain already, and its logits only lose digits
+SMALLEST_TEMPERATURE = 1e-3  # below, the likeliest point has all the weight already
 
 
 def evidence(x: Tensor, time: Tensor, codebook: Tensor) -> Tensor:
@@ -34,11 +35,15 @@ def evidence(x: Tensor, time: Tensor, codebook: Tensor) -> Tensor:
     return torch.matmul((1 - t) / t**2 * seen, points.T)
 
 
-def velocity_field(logits: Callable[[Tensor, Tensor], Tensor], codebook: Tensor) -> Velocity:
-    """The velocity (x_t - E[x | x_t]) / t from a function (x, time) -> prior logits (B, N, V)."""
+def velocity_field(logits: Callable[[Tensor, Tensor], Tensor], codebook: Tensor, temperature: float = 1.0) -> Velocity:
+    """The velocity (x_t - E[x | x_t]) / t from a function (x, time) -> prior logits (B, N, V).
+
+    A `temperature` below 1 sharpens the prior, as it does for the other decoders, and leaves the evidence as it is.
+    """
+    sharpness = 1 / max(temperature, SMALLEST_TEMPERATURE)
 
     def velocity(x: Tensor, time: Tensor) -> Tensor:
-        weights = evidence(x, time, codebook).add_(logits(x, time)).softmax(-1)
+        weights = evidence(x, time, codebook).add_(logits(x, time), alpha=sharpness).softmax(-1)
         return (x - weights @ codebook) / time.view(-1, 1, 1)
 
     return velocity

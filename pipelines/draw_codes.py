@@ -140,7 +140,7 @@ def velocity_of(model: SharedTransformer, batch: CodeBatch, settings: SamplerSet
     prompt, positions = prefilled(model, batch, settings.guidance_scale)
     predict = image_predictor(model, prompt, positions, Role.DIFFUSION, settings.guidance_scale, settings.guides)
     return diffusion.velocity_field(
-        lambda x, t: predict(model.latent_in(x), float(t[0])), model.standardized_codebook()
+        lambda x, t: predict(model.latent_in(x), float(t[0])), model.standardized_codebook(), settings.temperature
     )
 
 

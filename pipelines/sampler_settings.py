@@ -15,7 +15,7 @@ class SamplerSettings:
     guidance_from: float = 1.0  # of `diffusion`: steps are guided from this time on,
     guidance_until: float = 0.0  # down to this one; the others take half the work
     num_inference_steps: int = 16  # of `masked` and `diffusion`; `ar` takes one step per code
-    temperature: float = 1.0  # of `ar` and `masked`; 0 takes the likeliest code
+    temperature: float = 1.0  # of what the model predicts; 0 takes the likeliest code
     top_k: int = 0  # of `ar`; 0 keeps all
     top_p: float = 1.0  # of `ar`
     choice_temperature: float = 2.0  # of `masked`
@@ -45,13 +45,13 @@ class SamplerSettings:
 DEFAULTS = {
     "ar": SamplerSettings(guidance_scale=3.0, temperature=0.7),
     "masked": SamplerSettings(guidance_scale=3.0, num_inference_steps=64, temperature=0.6, choice_temperature=4.0),
-    "diffusion": SamplerSettings(guidance_scale=2.0, num_inference_steps=16),
+    "diffusion": SamplerSettings(guidance_scale=2.0, num_inference_steps=16, temperature=0.7),
 }
 DECODERS = tuple(DEFAULTS)
 USED_BY = {
     "ar": ("guidance_scale", "temperature", "top_k", "top_p"),
     "masked": ("guidance_scale", "num_inference_steps", "temperature", "choice_temperature"),
-    "diffusion": ("guidance_scale", "num_inference_steps", "guidance_from", "guidance_until"),
+    "diffusion": ("guidance_scale", "num_inference_steps", "temperature", "guidance_from", "guidance_until"),
 }  # decoder -> the settings that change what it draws
 
 

@@ -23,6 +23,7 @@ GRIDS: dict[str, Grid] = {
     },
     "diffusion": {
         "guidance_scale": (1.0, 2.0, 3.0, 4.0, 6.0),
+        "temperature": (0.4, 0.5, 0.6, 0.7, 0.8, 1.0),
         "guidance_from": (0.8, 0.9, 1.0),
         "guidance_until": (0.0, 0.3, 0.5),
         "num_inference_steps": (6, 8, 10, 12, 16, 24, 50),

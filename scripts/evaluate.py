@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--new", action="store_true", help="also ask for combinations that training never drew")
     parser.add_argument("--guidance-scale", type=float, metavar="G")
     parser.add_argument("--steps", type=int, metavar="N", help="of masked and diffusion")
-    parser.add_argument("--temperature", type=float, metavar="T", help="of ar and masked")
+    parser.add_argument("--temperature", type=float, metavar="T", help="of what is drawn")
     parser.add_argument("--choice-temperature", type=float, metavar="T", help="of masked")
     parser.add_argument("--sweep", action="store_true", help="look for the best settings among usual ones")
     parser.add_argument("--reconstructions", action="store_true", help="judge the image tokenizer; MODEL may be one")

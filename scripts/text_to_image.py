@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--guidance-scale", type=float, metavar="G", help="how closely to follow the prompt; 1: no extra"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="of masked and diffusion; more is slower")
-    parser.add_argument("--temperature", type=float, metavar="T", help="of ar and masked; 0 takes the likeliest code")
+    parser.add_argument("--temperature", type=float, metavar="T", help="lower is safer; 0 takes the likeliest code")
     parser.add_argument("--image", type=Path, metavar="PNG", help="picture to draw into")
     parser.add_argument("--mask", type=Path, metavar="PNG", help="as large as the picture: white where to draw anew")
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
@@ -52,10 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--image and --mask go together")
     if arguments.num_images < 1:
         raise UsageError(f"--num-images must be at least 1, got {arguments.num_images}")
-    for option, name in (("--steps", "num_inference_steps"), ("--temperature", "temperature")):
-        if getattr(arguments, option[2:]) is not None and name not in USED_BY[arguments.decoder]:
-            knowing = " and ".join(decoder for decoder, names in USED_BY.items() if name in names)
-            raise UsageError(f"{option} is a setting of {knowing}; leave it out with {arguments.decoder}")
+    if arguments.steps is not None and "num_inference_steps" not in USED_BY[arguments.decoder]:
+        knowing = " and ".join(decoder for decoder, names in USED_BY.items() if "num_inference_steps" in names)
+        raise UsageError(f"--steps is a setting of {knowing}; leave it out with {arguments.decoder}")
     prompts = [*arguments.prompts, *(read_prompts(arguments.file) if arguments.file else [])]
     count = len(prompts) * arguments.num_images
     if not 1 <= count <= MAX_PICTURES:

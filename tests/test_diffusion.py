@@ -178,6 +178,13 @@ def test_sampling_with_the_exact_prior_draws_its_distribution():
     assert (x - CODEBOOK[nearest(x)]).norm(dim=-1).quantile(0.99) < 0.05  # it ends on the codes, not between
 
 
+def test_a_temperature_sharpens_the_prior_and_zero_leaves_its_likeliest_point():
+    for temperature, wanted in ((0.5, PRIOR**2 / (PRIOR**2).sum()), (0.0, torch.eye(4)[PRIOR.argmax()])):
+        field = velocity_field(lambda x, t: PRIOR.log().expand(*x.shape[:2], 4), CODEBOOK, temperature)
+        x = euler(field, random(1000, 4, 2), falling_times(64))
+        assert (frequencies(nearest(x), 4) - wanted).abs().max() < 0.04
+
+
 def test_what_the_other_position_says_gives_the_joint_distribution():
     """Two positions that depend on each other; the exact logits of one are what the other's x_t says about it."""
     joint = torch.tensor(

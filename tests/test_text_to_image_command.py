@@ -178,7 +178,6 @@ def test_wrong_usage_is_exit_code_2(draw, tmp_path):
     assert wrong_usage(draw, PROMPTS[0], "--image", "a.png", "--out", tmp_path / "a.png")
     assert wrong_usage(draw, PROMPTS[0], "--decoder", "magic", "--out", tmp_path / "a.png")
     assert wrong_usage(draw, PROMPTS[0], "--decoder", "ar", "--steps", 4, "--out", tmp_path / "a.png")
-    assert wrong_usage(draw, PROMPTS[0], "--decoder", "diffusion", "--temperature", 1, "--out", tmp_path / "a.png")
     assert wrong_usage(draw, PROMPTS[0], "--device", "nowhere", "--out", tmp_path / "a.png")
 
 
