@@ -1,60 +1,61 @@
-"""Prompts -> PNG files: one, or a folder of numbered ones with an index; and the picture and mask to draw into."""
+"""Prompts -> files: one, or a folder of numbered ones with an index; and the picture and mask to draw into."""
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-from PIL import Image
 from torch import Tensor
 
 from ..data.files import write_atomically
-from ..data.media import MediaError, fit, read_image, to_tensor, write_png
-from ..data.progress import Progress
-from .text_to_image import BATCH, TextToImagePipeline, seeded
+from ..data.media import MediaError, fit, read_image, to_tensor
+from .text_to_image import BATCH, seeded
 
 INDEX = "index.jsonl"
+Media = TypeVar("Media")  # a picture, a clip
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Drawing(Generic[Media]):
     number: int
     prompt: str
     seed: int
     decoder: str
     seconds: float  # its share of the time of its batch
-    image: Image.Image
+    media: Media
 
 
 def drawings(
-    pipeline: TextToImagePipeline, prompts: Sequence[tuple[int, str]], *, decoder: str, seed: int, **settings: Any
-) -> Iterator[Drawing]:
-    """Draw one picture per numbered prompt, in batches; picture k has the seed `seed` + k, whatever the batch.
+    draw: Callable[..., Sequence[Media]], prompts: Sequence[tuple[int, str]], *, decoder: str, seed: int
+) -> Iterator[Drawing[Media]]:
+    """Draw one picture or clip per numbered prompt, in batches; number k has the seed `seed` + k, whatever the batch.
 
-    `settings` are those of `TextToImagePipeline.__call__`.
+    `draw` is given the prompts of a batch, and `decoder` and `generator`, one for each, by name.
     """
     for start in range(0, len(prompts), BATCH):
         batch = prompts[start : start + BATCH]
         generators = [seeded(seed + number, 1)[0] for number, _ in batch]
         began = time.perf_counter()
-        texts = [prompt for _, prompt in batch]
-        images = pipeline(texts, decoder=decoder, generator=generators, **settings).images
+        drawn = draw([prompt for _, prompt in batch], decoder=decoder, generator=generators)
         seconds = (time.perf_counter() - began) / len(batch)
-        for (number, prompt), image in zip(batch, images, strict=True):
-            yield Drawing(number, prompt, seed + number, decoder, seconds, image)
+        for (number, prompt), media in zip(batch, drawn, strict=True):
+            yield Drawing(number, prompt, seed + number, decoder, seconds, media)
 
 
-def write_folder(folder: Path, drawn: Iterable[Drawing], progress: Progress) -> int:
+def write_folder(
+    folder: Path, drawn: Iterable[Drawing[Media]], suffix: str, write: Callable[[Path, Media], None]
+) -> int:
     """Write 00000.png, 00001.png, ... by number as they come, and index.jsonl; returns how many there were.
 
-    The index is written anew after every batch, so it always tells about pictures that are there.
+    `suffix` is that of the files, such as ".png". The index is written anew after every batch, so it always tells about
+    files that are there.
     """
     lines: list[str] = []
     for drawing in drawn:
-        name = f"{drawing.number:05}.png"
-        write_png(folder / name, drawing.image)
+        name = f"{drawing.number:05}{suffix}"
+        write(folder / name, drawing.media)
         line = {
             "file": name,
             "prompt": drawing.prompt,
@@ -65,7 +66,6 @@ def write_folder(folder: Path, drawn: Iterable[Drawing], progress: Progress) -> 
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         if len(lines) % BATCH == 0:
             write_atomically(folder / INDEX, "".join(lines).encode())
-        progress.advance()
     write_atomically(folder / INDEX, "".join(lines).encode())
     return len(lines)
 

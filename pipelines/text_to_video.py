@@ -45,14 +45,20 @@ def settings_at(frame: int, known: Collection[int], settings: SamplerSettings) -
     return replace(settings, guidance_scale=1.0, num_inference_steps=steps)
 
 
-def clip_evaluations(decoder: str, settings: SamplerSettings, num_frames: int, num_codes: int) -> int:
-    """Runs of the model for a clip of `num_frames`, given frames and prompt left out; a guided step counts two."""
-    known: set[int] = set()
-    total = 0
-    for frame in drawing_order(num_frames):
-        total += model_evaluations(decoder, settings_at(frame, known, settings), num_codes)
+def frame_evaluations(
+    decoder: str, settings: SamplerSettings, num_frames: int, num_codes: int, given: Collection[int] = ()
+) -> list[int]:
+    """Runs of the model for each frame that is drawn, in the order of drawing; a guided step counts two."""
+    known, counts = set(given), []
+    for frame in drawing_order(num_frames, given):
+        counts.append(model_evaluations(decoder, settings_at(frame, known, settings), num_codes))
         known.add(frame)
-    return total
+    return counts
+
+
+def clip_evaluations(decoder: str, settings: SamplerSettings, num_frames: int, num_codes: int) -> int:
+    """Runs of the model for a clip of which no frame is given, its prompt left out; a guided step counts two."""
+    return sum(frame_evaluations(decoder, settings, num_frames, num_codes))
 
 
 class TextToVideoPipeline:
@@ -108,7 +114,7 @@ class TextToVideoPipeline:
             last_image: the last frame, to be kept, of the same shape.
             video: a clip to be continued, (1 or B, 3, T, H, W) in [-1, 1], at the model's rate; it comes back with the
                 new frames after it. Not with `image` or `last_image`.
-            callback: told after each frame how many are drawn, and how many there will be.
+            callback: told after each frame how many runs of the model are done, and how many there will be.
             settings: fields of `SamplerSettings`; None or left out takes the decoder's own default.
 
         Raises:
@@ -154,13 +160,13 @@ class TextToVideoPipeline:
         """Codes int64 (B, T, N) of clips whose `given` frames are known: by number, (B, N)."""
         model, frames = self.pictures.transformer, dict(given)
         nothing = torch.zeros(len(tokens), model.config.num_positions, dtype=torch.long, device=self.pictures.device)
-        order = drawing_order(self.num_frames, given)
-        for done, number in enumerate(order, 1):
+        costs = frame_evaluations(decoder, settings, self.num_frames, model.config.num_positions, given)
+        for done, number in enumerate(drawing_order(self.num_frames, given), 1):
             seen = {other: frames[other] for other in nearest(number, frames)}
             batch = CodeBatch(tokens, generators, nothing, nothing.bool(), number, seen)
             frames[number] = DRAW[decoder](model, batch, settings_at(number, frames, settings), None)
             if callback:
-                callback(done, len(order))
+                callback(sum(costs[:done]), sum(costs))
         return torch.stack([frames[number] for number in range(self.num_frames)], dim=1)
 
     def _given(

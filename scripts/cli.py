@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # command -> (module of this folder, one line of help), in the order of a first day's work
 COMMANDS: dict[str, tuple[str, str]] = {
     "text-to-image": ("text_to_image", "draw pictures from prompts, by any of the three decoders"),
+    "text-to-video": ("text_to_video", "draw clips from prompts, in the same way"),
+    "image-to-video": ("image_to_video", "draw clips that begin with a given picture"),
+    "interpolate": ("interpolate", "draw clips between two given pictures"),
+    "extend": ("extend", "continue a clip"),
     "compare": ("compare", "the same prompts by each decoder, side by side, in one HTML page"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes"),
     "tokenize": ("tokenize_files", "turn texts, pictures and clips into token shards, or check the sums of shards"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
-from tokenloom.scripts.text_to_image import check_prompts
+from tokenloom.scripts.prompt_options import check_prompts
 
 MAX_PICTURES = 500  # that one page shows
 

@@ -117,7 +117,8 @@ def test_frames_come_as_pil_pictures_progress_is_told_and_strange_words_are_name
     with pytest.warns(UnknownWordWarning, match="'zebra'"):
         drawn = pipeline("red zebra", generator=seeded(0, 1), callback=lambda *step: steps.append(step))
     assert len(drawn.frames[0]) == FRAMES and isinstance(drawn.frames[0][0], Image.Image)
-    assert steps == [(n, FRAMES) for n in range(1, FRAMES + 1)]
+    runs = clip_evaluations("ar", settings_of("ar"), FRAMES, 4)  # the ends cost twice what a frame between costs
+    assert steps == [(done, runs) for done in (8, 16, 20, 24, 28, 32, 36)]
 
 
 def test_it_loads_what_it_saved(pipeline, tmp_path):
