@@ -50,7 +50,7 @@ def open_video(source: Source, name: str | None = None, *, keep_decodable: bool 
                     yield ContainerClip(container, name, keep_decodable)
     except MediaError:
         raise
-    except av.InvalidDataError as error:
+    except (av.InvalidDataError, av.ArgumentError) as error:  # the latter: known, but not one of FORMATS
         raise MediaError(name, "not a video of a known format, or too broken to be opened") from error
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
         raise MediaError(name, getattr(error, "strerror", None) or error) from error

@@ -29,6 +29,7 @@ PROMPTS = ("red over green", "blue over white", "white over red")
 FRAMES = 17
 GAP = 2  # pixels between the frames of a strip
 QUICK = ("--decoder", "masked", "--steps", 2)
+STEPS = {"ar": (), "masked": ("--steps", 4), "diffusion": ("--steps", 4)}
 COMMANDS = {"text-to-video": 0, "image-to-video": 1, "interpolate": 2, "extend": 1}  # how many files come first
 
 each_decoder = pytest.mark.parametrize("decoder", DECODERS)
@@ -92,9 +93,10 @@ def seen(picture: Path) -> Tensor:
 @each_decoder
 def test_a_clip_is_an_mp4_of_17_frames_at_8_a_second_and_a_seed_gives_the_same_bytes(run, tmp_path, decoder, capsys):
     first, again, other = tmp_path / "new" / "a.mp4", tmp_path / "b.MP4", tmp_path / "c.mp4"
-    steps = () if decoder == "ar" else ("--steps", 3)
     for out, seed in ((first, 3), (again, 3), (other, 4)):
-        assert run("text-to-video", PROMPTS[0], "--decoder", decoder, "--seed", seed, *steps, "--out", out) == 0
+        assert (
+            run("text-to-video", PROMPTS[0], "--decoder", decoder, "--seed", seed, *STEPS[decoder], "--out", out) == 0
+        )
     assert first.read_bytes() == again.read_bytes() != other.read_bytes()
     with av.open(str(first)) as container:
         stream = container.streams.video[0]
@@ -146,7 +148,7 @@ def test_several_clips_are_numbered_in_the_order_of_the_prompts_and_listed(run, 
 
 @each_decoder
 def test_a_given_first_frame_comes_back_and_decides_what_follows(run, tmp_path, picture, decoder):
-    words = ("--decoder", decoder, "--num-videos", 2, "--format", "png")
+    words = ("--decoder", decoder, *STEPS[decoder], "--num-videos", 2, "--format", "png")
     assert run("image-to-video", picture, PROMPTS[0], *words, "--out", tmp_path / "given") == 0
     assert run("text-to-video", PROMPTS[0], *words, "--out", tmp_path / "free") == 0
     for name in ("00000.png", "00001.png"):
@@ -157,31 +159,34 @@ def test_a_given_first_frame_comes_back_and_decides_what_follows(run, tmp_path, 
 
 @each_decoder
 def test_given_ends_come_back_and_what_lies_between_is_drawn(run, tmp_path, picture, decoder):
+    how = ("--decoder", decoder, *STEPS[decoder])
     last = tmp_path / "last.png"
     write_png(last, Image.fromarray(rearrange(toy_picture(PROMPTS[1]), "C H W -> H W C").numpy()))
-    assert run("interpolate", picture, last, PROMPTS[0], "--decoder", decoder, "--out", tmp_path / "a.png") == 0
+    assert run("interpolate", picture, last, PROMPTS[0], *how, "--out", tmp_path / "a.png") == 0
     frames = frames_of(tmp_path / "a.png")
     assert torch.equal(frames[:, 0], seen(picture)) and torch.equal(frames[:, -1], toy_picture(PROMPTS[1]))
-    assert run("interpolate", last, picture, PROMPTS[0], "--decoder", decoder, "--out", tmp_path / "b.png") == 0
+    assert run("interpolate", last, picture, PROMPTS[0], *how, "--out", tmp_path / "b.png") == 0
     assert not torch.equal(frames[:, 1:-1], frames_of(tmp_path / "b.png")[:, 1:-1])
 
 
 @each_decoder
 def test_a_continued_clip_comes_back_at_the_rate_and_size_of_the_model(run, tmp_path, clip, decoder):
-    assert run("extend", clip, PROMPTS[0], "--decoder", decoder, "--out", tmp_path / "a.png") == 0
+    how = ("--decoder", decoder, *STEPS[decoder])
+    assert run("extend", clip, PROMPTS[0], *how, "--out", tmp_path / "a.png") == 0
     given = torch.cat(list(read_video(clip, fps=8, size=SIZE)), dim=1)
     frames = frames_of(tmp_path / "a.png")
     assert given.shape[1] == 12 and torch.equal(frames[:, :12], given)
     new = FRAMES - OVERLAP
     assert (frames[:, 12 : 12 + new] != 255).flatten(2).any(2).any(0).all()
     assert (frames[:, 12 + new :] == 255).all()  # the last row of the strip is filled up
-    assert run("extend", clip, PROMPTS[0], "--decoder", decoder, "--out", tmp_path / "a.mp4") == 0
+    assert run("extend", clip, PROMPTS[0], *how, "--out", tmp_path / "a.mp4") == 0
     assert sum(block.shape[1] for block in read_video(tmp_path / "a.mp4")) == 12 + new
 
 
-def test_a_continuation_can_be_continued_and_a_single_frame_is_a_beginning(run, tmp_path, picture):
-    out = tmp_path / "a.gif"
-    assert run("extend", picture, PROMPTS[0], *QUICK, "--out", out) == 0
+def test_a_continuation_can_be_continued_and_a_single_frame_is_a_beginning(run, tmp_path):
+    one, out = tmp_path / "one.gif", tmp_path / "a.gif"
+    write_video(one, toy_picture(PROMPTS[0]).unsqueeze(1), 8)
+    assert run("extend", one, PROMPTS[0], *QUICK, "--out", out) == 0
     assert sum(block.shape[1] for block in read_video(out)) == FRAMES
     assert run("extend", out, PROMPTS[0], *QUICK, "--out", out) == 0  # in its own place
     assert sum(block.shape[1] for block in read_video(out)) == 2 * FRAMES - OVERLAP
@@ -209,7 +214,8 @@ def test_a_prompt_that_cannot_be_drawn_is_told_and_the_others_keep_their_seeds(r
         ("image-to-video", ["text.txt"], "text.txt: not a picture"),
         ("interpolate", ["picture.png", "missing.png"], "missing.png: No such file"),
         ("extend", ["missing.mp4"], "missing.mp4: No such file"),
-        ("extend", ["text.txt"], "text.txt: "),
+        ("extend", ["text.txt"], "text.txt: not a video of a known format"),
+        ("extend", ["picture.png"], "picture.png: not a video of a known format"),
         ("extend", ["clip.gif"], "clip.gif: a clip to be continued may last 1 seconds"),
     ],
 )
