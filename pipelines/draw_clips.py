@@ -69,6 +69,7 @@ def draw_clips(
 
     `progress` counts clips, and parts of them; `settings` are fields of `SamplerSettings`.
     """
+    options: dict[str, Any] = {**given.frames, **settings}
 
     def draw(texts: list[str], **how: Any) -> list[Tensor]:
         finished = progress.done
@@ -76,7 +77,7 @@ def draw_clips(
         def told(done: int, of: int) -> None:
             progress.advance(finished + len(texts) * done / of - progress.done)
 
-        clips = pipeline(texts, callback=told, output_type="pt", **how, **given.frames, **settings).frames
+        clips = pipeline(texts, callback=told, output_type="pt", **how, **options).frames
         return list(to_uint8(clips).cpu())
 
     return drawings(draw, prompts, decoder=decoder, seed=seed)
