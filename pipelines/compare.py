@@ -185,10 +185,10 @@ def _overall(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def write_comparison(folder: Path, comparison: Comparison) -> None:
     """The drawings, report.json, and report.html, which holds them all."""
     for name, drawing in comparison.drawings.items():
-        if drawing.ndim == 4:
+        is_clip = drawing.ndim == 4
+        if is_clip:
             write_video(folder / name, drawing, FPS)
-            drawing = strip(drawing, STRIP_COLUMNS)
-        write_png((folder / name).with_suffix(".png"), drawing)
+        write_png((folder / name).with_suffix(".png"), strip(drawing, STRIP_COLUMNS) if is_clip else drawing)
     entries = [e for row in comparison.report["prompts"] for cell in row["decoders"] for e in cell["drawings"]]
     names = [entry[key] for entry in entries for key in ("file", "strip") if key in entry]
     text = json.dumps(comparison.report, indent=1, ensure_ascii=False) + "\n"

@@ -29,7 +29,7 @@ READING = {
 OF_CLIPS = {
     "Flicker": "mean over pixels and frames of |x(t) - median of x(t-1), x(t) and x(t+1)|, in percent of full scale: "
     "what leaves its value in one frame and is back in the next. What stands still, and what changes one way, as most "
-    "of a motion does, counts nothing. Less is steadier; the built-in clips themselves have up to 0.05 %, and 0.6 % "
+    "of a motion does, counts nothing. Less is steadier; the built-in clips themselves have up to 0.05%, and 0.6% "
     "where something circles fast. A clip that shows one picture all the time has none.",
 }
 
@@ -123,7 +123,7 @@ def _flops(gigaflops: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+    return f"{100 * share:.2f}%"
 
 
 def _facts(report: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "text-to-image": ("text_to_image", "draw pictures from prompts, by any of the three decoders"),
     "compare": ("compare", "the same prompts by each decoder, side by side, in one HTML page"),
-    "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes"),
+    "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes or clips"),
     "tokenize": ("tokenize_files", "turn texts, pictures and clips into token shards, or check the sums of shards"),
     "tokenize-video": ("tokenize_video", "the same for clips alone"),
     "detokenize": ("detokenize", "turn token shards back into texts, pictures and clips"),

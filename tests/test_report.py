@@ -166,7 +166,7 @@ def test_a_clip_is_a_player_that_needs_no_network_and_a_strip_beside_it():
 def test_a_page_of_clips_tells_of_clips_and_how_flicker_is_measured():
     text = Page(report_html(report_of_clips(), PICTURES | CLIPS)).text
     assert "17 frames at 8 a second" in text and "Time a clip" in text and "2 of 2 clips" in text
-    assert text.count("0.12 %") == text.count("0.34 %") == 2 and "median of x(t-1), x(t) and x(t+1)" in text
+    assert text.count("0.12%") == text.count("0.34%") == 2 and "median of x(t-1), x(t) and x(t+1)" in text
     assert "picture" not in text.replace("of a picture or frame", "").replace("shows one picture", "")
     assert "licker" not in Page(report_html(report(), PICTURES)).text
 
