@@ -213,13 +213,6 @@ def check(request: Request, image: ArrayLike) -> bool:
     )
 
 
-def score(requests: Sequence[Request], images: Sequence[ArrayLike]) -> dict[str, float]:
-    """Share of pictures that show what is asked: see `shares`."""
-    if len(requests) != len(images) or not len(requests):
-        raise ValueError(f"each request needs its picture, got {len(requests)} requests and {len(images)} pictures")
-    return shares(requests, [check(request, image) for request, image in zip(requests, images, strict=True)])
-
-
 def shares(requests: Sequence[Request], passed: Sequence[bool]) -> dict[str, float]:
     """Verdicts -> share of true ones: of each kind present, and "overall".
 

@@ -1,9 +1,11 @@
-"""The same prompts by each decoder, at the same guidance and from the same seeds: pictures, and what they cost.
+"""The same prompts by each decoder, at the same guidance and from the same seeds: what they draw, and what it costs.
 
-Of every prompt and decoder: seconds and model evaluations of a picture (a guided step counts two), floating point
-operations counted on a real run (torch's FlopCounterMode: products, convolutions, attention), whether the picture
-shows what was asked (the detector's verdict, where the prompt is a caption of the built-in scenes) and how much
-pictures of different seeds differ. Everything but the seconds is the same in every run.
+Of every prompt and decoder: seconds and model evaluations of a drawing (a guided step counts two), floating point
+operations counted on a real run (torch's FlopCounterMode: products, convolutions, attention), whether the drawing
+shows what was asked (the detector's verdict, where the prompt is a caption of the built-in world), how much drawings
+of different seeds differ, and how much clips flicker. Everything but the seconds is the same in every run.
+
+N drawings: pictures (N, 3, H, W) or clips (N, 3, T, H, W), float in [-1, 1].
 """
 
 import json
@@ -18,39 +20,60 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.clip_render import NUM_FRAMES
 from ..data.files import write_atomically
 from ..data.media import write_png
-from ..data.scene_detector import SMALLEST, check
-from ..data.scene_parser import parse
-from .evaluate import as_arrays
+from ..data.scene_detector import SMALLEST
+from ..data.write_video import strip, write_video
 from .report import report_html
-from .sampler_settings import USED_BY, model_evaluations, settings_of
+from .sampler_settings import USED_BY, settings_of
 from .text_to_image import TextToImagePipeline, seeded
+from .text_to_video import FPS
+from .worlds import SCENES, World, as_arrays
+
+STRIP_COLUMNS = 9  # two rows of 17 frames
 
 
 @dataclass(frozen=True)
 class Comparison:
     report: dict[str, Any]  # what report.json holds
-    pictures: dict[str, Tensor]  # file name -> (3, H, W) in [-1, 1]
+    drawings: dict[str, Tensor]  # file name -> picture (3, H, W) or clip (3, T, H, W), in [-1, 1]
 
 
-def diversity(pictures: Tensor) -> float | None:
-    """Mean distance of two pictures (N, 3, H, W) in [-1, 1]; None of a single one.
+def diversity(drawings: Tensor) -> float | None:
+    """Mean distance of two drawings; None of a single one.
 
     The distance is the root of the mean squared difference of their pixels, as fractions of full scale: 0 for equal
-    pictures, 1 for black and white.
+    drawings, 1 for black and white.
     """
-    pairs = list(combinations(pictures, 2))
+    pairs = list(combinations(drawings, 2))
     distances = [float((one - other).square().mean().sqrt()) / 2 for one, other in pairs]
     return sum(distances) / len(distances) if distances else None
 
 
-def verdicts(prompt: str, pictures: Tensor) -> list[bool] | None:
-    """Whether each of the pictures (N, 3, S, S) shows what was asked; None if the detector cannot tell."""
-    request = parse(prompt)
-    if request is None or pictures.shape[-1] != pictures.shape[-2] or pictures.shape[-1] < SMALLEST:
+def flicker(clips: Tensor) -> float:
+    """Mean over pixels and inner frames of |x(t) - median(x(t - 1), x(t), x(t + 1))|, as fractions of full scale.
+
+    The residual of a median of three, which film restoration knows as the spike detection index: what leaves its value
+    in one frame and is back in the next counts in full; what stands still or changes one way, as most of a motion does,
+    counts nothing. Differences of neighbouring frames would take motion for flicker. Clips of the built-in world have
+    0.0005 at most, and 0.006 where a small object circles another so fast that it leaves a place within two frames.
+
+    Raises:
+        ValueError: there are fewer than three frames.
+    """
+    if clips.shape[2] < 3:
+        raise ValueError(f"flicker needs clips of at least 3 frames, got {clips.shape[2]}; draw longer ones")
+    around = clips.unfold(2, 3, 1)  # (N, 3, T - 2, H, W, 3)
+    return float((around[..., 1] - around.median(-1).values).abs().mean()) / 2
+
+
+def verdicts(prompt: str, drawings: Tensor, world: World = SCENES) -> list[bool] | None:
+    """Whether each of the drawings shows what was asked; None if the detector cannot tell."""
+    request, (*frames, height, width) = world.parse(prompt), drawings.shape[2:]
+    if request is None or height != width or width < SMALLEST or frames not in ([], [NUM_FRAMES]):
         return None
-    return [check(request, picture) for picture in as_arrays(pictures)]
+    return [world.check(request, drawing) for drawing in as_arrays(drawings)]
 
 
 def count_flops(run: Callable[[], object]) -> int:
@@ -68,49 +91,51 @@ def compare(
     prompts: Sequence[str],
     decoders: Sequence[str],
     *,
-    num_images: int,
+    count: int,
     seed: int,
     guidance_scale: float,
+    world: World = SCENES,
     model: str = "",
     advance: Callable[[], None] | None = None,
 ) -> Comparison:
-    """Draw `num_images` of each prompt by each decoder; picture k of a decoder is drawn from the seed `seed` + k.
+    """Draw each prompt `count` times by each decoder; drawing k of a decoder is drawn from the seed `seed` + k.
 
-    `model` is its name in the report; `advance` hears of every prompt and decoder that is done.
+    `world` tells whether pictures or clips are drawn; `model` is its name in the report; `advance` hears of every
+    prompt and decoder that is done.
     """
-    pictures: dict[str, Tensor] = {}
-    flops: dict[tuple[str, int], int] = {}  # of a picture, by decoder and length of the prompt
+    config = pipeline.transformer.config
+    files: dict[str, Tensor] = {}
+    flops: dict[tuple[str, int], int] = {}  # of a drawing, by decoder and length of the prompt
     rows: list[dict[str, Any]] = []
     for number, prompt in enumerate(prompts):
-        first = seed + number * num_images
+        first = seed + number * count
         cells: list[dict[str, Any]] = []
         for decoder in decoders:
-            draw = partial(pipeline, prompt, decoder=decoder, guidance_scale=guidance_scale, output_type="pt")
+            draw = partial(world.draw, pipeline, decoder=decoder, guidance_scale=guidance_scale)
             case = decoder, len(pipeline.tokens(prompt))
             if case not in flops:  # counting costs time itself, so it is a run of its own, and warms up the next
-                flops[case] = count_flops(partial(draw, generator=seeded(first, 1)))
+                flops[case] = count_flops(partial(draw, [prompt], seeded(first, 1)))
             began = time.perf_counter()
-            drawn = draw(num_images_per_prompt=num_images, generator=seeded(first, num_images)).images.cpu()
-            seconds = (time.perf_counter() - began) / num_images
+            drawn = draw([prompt] * count, seeded(first, count)).cpu()
+            seconds = (time.perf_counter() - began) / count
             settings = settings_of(decoder, guidance_scale=guidance_scale)
-            passed, distance = verdicts(prompt, drawn), diversity(drawn)
-            names = [f"{number:02}-{decoder}-{n:02}.png" for n in range(num_images)]
-            pictures |= zip(names, drawn, strict=True)
+            passed, distance = verdicts(prompt, drawn, world), diversity(drawn)
+            entries = [
+                _entry(f"{number:02}-{decoder}-{n:02}", drawing) | {"seed": first + n, "passed": passed and passed[n]}
+                for n, drawing in enumerate(drawn)
+            ]
+            files |= {entry["file"]: drawing for entry, drawing in zip(entries, drawn, strict=True)}
             cells.append(
                 {
                     "decoder": decoder,
                     "settings": {name: getattr(settings, name) for name in USED_BY[decoder]},
                     "seconds": round(seconds, 4),
-                    "model_evaluations": model_evaluations(
-                        decoder, settings, pipeline.transformer.config.num_positions
-                    ),
+                    "model_evaluations": world.model_evaluations(config, decoder, settings),
                     "gigaflops": flops[case] / 1e9,
                     "passed": None if passed is None else sum(passed),
                     "diversity": None if distance is None else round(distance, 6),
-                    "pictures": [
-                        {"file": name, "seed": first + n, "passed": passed and passed[n]}
-                        for n, name in enumerate(names)
-                    ],
+                    **({"flicker": round(flicker(drawn), 6)} if drawn.ndim == 5 else {}),
+                    "drawings": entries,
                 }
             )
             if advance:
@@ -118,22 +143,30 @@ def compare(
         rows.append({"prompt": prompt, "judged": cells[0]["passed"] is not None, "decoders": cells})
     report = {
         "model": model,
+        "on": world.name,
+        "noun": world.noun,
         "parameters": sum(p.numel() for p in pipeline.transformer.parameters()),
         "image_size": list(pipeline.image_size),
+        **({"num_frames": config.num_frames, "fps": FPS} if drawn.ndim == 5 else {}),
         "guidance_scale": guidance_scale,
         "seed": seed,
-        "num_images": num_images,
+        "count": count,
         "torch": torch.__version__,
         "device": pipeline.device.type,
         "threads": torch.get_num_threads(),
         "decoders": [_overall([row["decoders"][n] for row in rows]) for n in range(len(decoders))],
         "prompts": rows,
     }
-    return Comparison(report, pictures)
+    return Comparison(report, files)
+
+
+def _entry(stem: str, drawing: Tensor) -> dict[str, Any]:
+    """The files of a picture, or of a clip, which has its strip beside it."""
+    return {"file": f"{stem}.png"} if drawing.ndim == 3 else {"file": f"{stem}.mp4", "strip": f"{stem}.png"}
 
 
 def _overall(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One decoder over all prompts: means for one picture, and verdicts added up."""
+    """One decoder over all prompts: means for one drawing, and verdicts added up."""
     judged = [cell for cell in cells if cell["passed"] is not None]
     different = [cell["diversity"] for cell in cells if cell["diversity"] is not None]
     return {
@@ -143,16 +176,22 @@ def _overall(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "model_evaluations": cells[0]["model_evaluations"],
         "gigaflops": sum(cell["gigaflops"] for cell in cells) / len(cells),
         "passed": sum(cell["passed"] for cell in judged),
-        "judged": sum(len(cell["pictures"]) for cell in judged),
+        "judged": sum(len(cell["drawings"]) for cell in judged),
         "diversity": round(sum(different) / len(different), 6) if different else None,
+        **({"flicker": round(sum(c["flicker"] for c in cells) / len(cells), 6)} if "flicker" in cells[0] else {}),
     }
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """The pictures, report.json, and report.html, which holds them all."""
-    for name, picture in comparison.pictures.items():
-        write_png(folder / name, picture)
-    data = {name: (folder / name).read_bytes() for name in comparison.pictures}
+    """The drawings, report.json, and report.html, which holds them all."""
+    for name, drawing in comparison.drawings.items():
+        is_clip = drawing.ndim == 4
+        if is_clip:
+            write_video(folder / name, drawing, FPS)
+        write_png((folder / name).with_suffix(".png"), strip(drawing, STRIP_COLUMNS) if is_clip else drawing)
+    entries = [e for row in comparison.report["prompts"] for cell in row["decoders"] for e in cell["drawings"]]
+    names = [entry[key] for entry in entries for key in ("file", "strip") if key in entry]
     text = json.dumps(comparison.report, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / "report.json", text.encode())
-    write_atomically(folder / "report.html", report_html(comparison.report, data).encode())
+    page = report_html(comparison.report, {name: (folder / name).read_bytes() for name in names})
+    write_atomically(folder / "report.html", page.encode())

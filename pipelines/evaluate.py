@@ -1,10 +1,10 @@
-"""How often a picture shows what was asked, on scenes: of models, and of image tokenizers alone.
+"""How often a drawing shows what was asked, on scenes and their clips: of models, and of image tokenizers alone.
 
-The detector judges pictures of fresh prompts, of each of the six kinds; "overall" is the plain mean of the kinds. New
-combinations are prompts whose combinations training never drew. A tokenizer is judged by scenes that it encodes and
-decodes: no model on its codes can be expected to score higher.
+The detector judges drawings of fresh prompts of each kind; "overall" is the plain mean of the kinds. New combinations
+are prompts whose combinations training never drew. A tokenizer is judged by scenes or clips that it encodes and
+decodes, frame by frame: no model on its codes can be expected to score higher.
 
-K kinds, N pictures of a kind, S pixels per side.
+N drawings, of clips with T frames, S pixels per side.
 """
 
 import math
@@ -16,42 +16,36 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor
 
-from ..data.media import to_uint8
-from ..data.scene_captions import Request
-from ..data.scene_detector import check, score, shares
-from ..data.scenes import HELD_OUT_KINDS, KINDS, draw_example, prompts, render
+from ..data.media import from_uint8
 from ..tokenizers.protocol import MediaTokenizer
-from .sampler_settings import USED_BY, SamplerSettings, model_evaluations, settings_of
+from .sampler_settings import USED_BY, SamplerSettings, settings_of
 from .text_to_image import BATCH, TextToImagePipeline, seeded
+from .worlds import SCENES, Asked, World, as_arrays
 
 VALIDATION_SEED = 1_000_000  # settings are chosen on prompts from here on, and reported on others
+MAX_SHOWN = 24  # drawings of a kind that are kept to be looked at: of clips, all of them would fill the memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One decoder, one way to sample, one seed. Pictures are in the order of the kinds."""
+    """One decoder, one way to sample, one seed. Requests are in the order of the kinds."""
 
+    world: World
     decoder: str
     settings: SamplerSettings
     held_out: bool
     seed: int
-    requests: list[Request]
-    pictures: np.ndarray  # uint8 (K N, S, S, 3)
+    requests: list[Asked]
     passed: list[bool]
-    seconds: float  # for one picture, drawn in batches
-    model_evaluations: int  # for one picture
+    shown: dict[str, np.ndarray]  # the first of each kind: uint8 (N, S, S, 3), or (N, T, S, S, 3)
+    seconds: float  # for one drawing, drawn in batches
+    model_evaluations: int  # for one drawing
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of pictures that show what was asked: per kind, and "overall"."""
-        return shares(self.requests, self.passed)
-
-
-def as_arrays(pictures: Tensor) -> np.ndarray:
-    """Pictures (N, 3, S, S) in [-1, 1] -> uint8 (N, S, S, 3), as the detector reads them."""
-    return rearrange(to_uint8(pictures), "N C H W -> N H W C").cpu().numpy()
+        """Share of drawings that show what was asked: per kind, and "overall"."""
+        return self.world.shares(self.requests, self.passed)
 
 
 def evaluate(
@@ -60,42 +54,47 @@ def evaluate(
     *,
     per_kind: int,
     seed: int,
+    world: World = SCENES,
     held_out: bool = False,
     advance: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> Evaluation:
-    """Draw `per_kind` fresh prompts of each kind and judge the pictures; picture k is drawn from `seed` + k.
+    """Draw `per_kind` fresh prompts of each kind of `world` and judge them; drawing k is drawn from `seed` + k.
 
-    `held_out` asks for combinations that training never drew. `advance` hears how many pictures were drawn; `settings`
-    are fields of `SamplerSettings`.
+    `held_out` asks for combinations that training never drew. `advance` hears how many were drawn; `settings` are
+    fields of `SamplerSettings`.
     """
     if per_kind < 1:
         raise ValueError(f"each kind needs at least 1 prompt, got {per_kind}")
-    kinds = HELD_OUT_KINDS if held_out else KINDS
-    requests = [request for kind in kinds for request in prompts(kind, per_kind, seed, held_out)]
-    batches: list[np.ndarray] = []
+    kinds = world.held_out_kinds if held_out else world.kinds
+    requests = [request for kind in kinds for request in world.prompts(kind, per_kind, seed, held_out)]
+    passed: list[bool] = []
+    shown: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
     seconds = 0.0
     for start in range(0, len(requests), BATCH):
-        texts = [request.text for request in requests[start : start + BATCH]]
-        generators = seeded(seed + start, len(texts))
+        batch = requests[start : start + BATCH]
+        generators = seeded(seed + start, len(batch))
         began = time.perf_counter()
-        drawn = pipeline(texts, decoder=decoder, generator=generators, output_type="pt", **settings).images
+        drawn = world.draw(pipeline, [request.text for request in batch], generators, decoder=decoder, **settings)
         seconds += time.perf_counter() - began
-        batches.append(as_arrays(drawn))
+        for request, drawing in zip(batch, as_arrays(drawn), strict=True):
+            passed.append(world.check(request, drawing))
+            if len(shown[request.kind]) < MAX_SHOWN:
+                shown[request.kind].append(drawing)
         if advance:
-            advance(len(texts))
-    pictures = np.concatenate(batches)
+            advance(len(batch))
     chosen = settings_of(decoder, **settings)
     return Evaluation(
+        world=world,
         decoder=decoder,
         settings=chosen,
         held_out=held_out,
         seed=seed,
         requests=requests,
-        pictures=pictures,
-        passed=[check(request, picture) for request, picture in zip(requests, pictures, strict=True)],
+        passed=passed,
+        shown={kind: np.stack(drawings) for kind, drawings in shown.items()},
         seconds=seconds / len(requests),
-        model_evaluations=model_evaluations(decoder, chosen, pipeline.transformer.config.num_positions),
+        model_evaluations=world.model_evaluations(pipeline.transformer.config, decoder, chosen),
     )
 
 
@@ -108,18 +107,28 @@ def score_pipeline(
 
 @torch.no_grad()
 def score_reconstructions(
-    tokenizer: MediaTokenizer, per_kind: int, seed: int, size: int = 64, device: str | torch.device = "cpu"
+    tokenizer: MediaTokenizer,
+    per_kind: int,
+    seed: int,
+    size: int = 64,
+    device: str | torch.device = "cpu",
+    world: World = SCENES,
 ) -> dict[str, float]:
-    """Share of drawn scenes that pass the detector after `tokenizer` encoded and decoded them: per kind, and "overall".
+    """Share of drawn scenes or clips that pass the detector after the image tokenizer encoded and decoded them.
 
-    The scenes are `size` x `size` pixels, `per_kind` of each kind, fresh ones for every `seed`.
+    Per kind, and "overall". They are `size` x `size` pixels, `per_kind` of each kind, fresh ones for every `seed`.
     """
     generator = torch.Generator().manual_seed(seed)
-    examples = [draw_example(generator, kind) for kind in KINDS for _ in range(per_kind)]
-    pixels = torch.from_numpy(np.stack([render(scene, size) for _, scene in examples]))
-    pictures = rearrange(pixels, "N H W C -> N C H W").float() / 127.5 - 1
-    decoded = [tokenizer.decode(tokenizer.encode(part.to(device)), (size, size)) for part in pictures.split(64)]
-    return score([request for request, _ in examples], list(as_arrays(torch.cat(decoded))))
+    examples = [world.example(generator, kind, size) for kind in world.kinds for _ in range(per_kind)]
+    pixels = np.stack([drawn for _, drawn in examples])
+    pictures = rearrange(torch.from_numpy(pixels), "... H W C -> (...) C H W")
+    decoded = [
+        as_arrays(tokenizer.decode(tokenizer.encode(from_uint8(part).to(device)), (size, size)))
+        for part in pictures.split(64)
+    ]
+    requests = [request for request, _ in examples]
+    drawings = np.concatenate(decoded).reshape(pixels.shape)
+    return world.shares(requests, [world.check(*pair) for pair in zip(requests, drawings, strict=True)])
 
 
 def half_width(evaluations: Sequence[Evaluation]) -> float:
@@ -147,21 +156,22 @@ def summary(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "prompts": "new" if first.held_out else "known",
         "settings": asdict(first.settings),
         "seeds": [evaluation.seed for evaluation in evaluations],
-        "pictures": sum(len(evaluation.passed) for evaluation in evaluations),
+        "drawings": sum(len(evaluation.passed) for evaluation in evaluations),
         "shares": {name: sum(s[name] for s in of_seeds) / len(of_seeds) for name in of_seeds[0]},
         "half_width_95": half_width(evaluations),
         "overall_of_seeds": [found["overall"] for found in of_seeds],
-        "seconds_per_picture": sum(evaluation.seconds for evaluation in evaluations) / len(evaluations),
+        "seconds_per_drawing": sum(evaluation.seconds for evaluation in evaluations) / len(evaluations),
         "model_evaluations": first.model_evaluations,
     }
 
 
 def table(summaries: Sequence[dict[str, Any]]) -> str:
     """Summaries as lines of text, one for each, under a line of names."""
-    lines = [("decoder", "prompts", *KINDS, "overall", "+-95%", "evaluations", "s/picture", "settings")]
+    kinds = dict.fromkeys(kind for item in summaries for kind in item["shares"] if kind != "overall")
+    lines = [("decoder", "prompts", *kinds, "overall", "+-95%", "evaluations", "seconds", "settings")]
     for item in summaries:
-        of_kinds = [f"{item['shares'][kind]:.3f}" if kind in item["shares"] else "-" for kind in (*KINDS, "overall")]
-        cost = str(item["model_evaluations"]), f"{item['seconds_per_picture']:.3f}"
+        of_kinds = [f"{item['shares'][kind]:.3f}" if kind in item["shares"] else "-" for kind in (*kinds, "overall")]
+        cost = str(item["model_evaluations"]), f"{item['seconds_per_drawing']:.3f}"
         settings = ", ".join(f"{name} {item['settings'][name]:g}" for name in USED_BY[item["decoder"]])
         lines.append((item["decoder"], item["prompts"], *of_kinds, f"{item['half_width_95']:.3f}", *cost, settings))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

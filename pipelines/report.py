@@ -1,7 +1,7 @@
-"""What `compare` found, as one HTML page: summary first, then figures, then pictures. No network, no script.
+"""What `compare` found, as one HTML page: summary first, then figures, then drawings. No network, no script.
 
-The page is a function of report.json and the pictures alone. Everything that comes from outside is escaped, and the
-page forbids itself to load anything but the pictures that it holds.
+The page is a function of report.json and the files that it names alone. Everything that comes from outside is escaped,
+and the page forbids itself to load anything but the pictures and clips that it holds. A drawing is one of the two.
 """
 
 import base64
@@ -9,79 +9,44 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-ZOOM = 4  # screen pixels per pixel of a picture
+from .report_style import STYLE
 
-STYLE = """
-:root { color-scheme: light dark; --paper: #fbfaf7; --card: #ffffff; --ink: #1d1c1a; --soft: #6d6a63; --line: #e4e1d8;
-  --track: #efece4; --ar: #c26a12; --masked: #2f66d0; --diffusion: #8546c4; --good: #24804a; --bad: #c03a33; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #161514; --card: #1f1e1c; --ink: #eeebe4; --soft: #a09b91; --line: #35332f; --track: #2b2926;
-    --ar: #eda04b; --masked: #7aa5f5; --diffusion: #bd8cf0; --good: #5cc488; --bad: #f0837b; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%;
-  font: 16px/1.55 ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 1184px; margin: 0 auto; padding: 56px 32px 72px; }
-h1 { font-size: 38px; line-height: 1.15; letter-spacing: -0.02em; font-weight: 680; margin: 6px 0 22px; }
-h2 { font-size: 23px; line-height: 1.3; letter-spacing: -0.01em; font-weight: 640; margin: 64px 0 18px;
-  overflow-wrap: anywhere; }
-h3 { font-size: 18px; font-weight: 640; margin: 0; }
-.over { color: var(--soft); font-size: 13px; letter-spacing: 0.08em; text-transform: uppercase; margin: 0; }
-.findings { list-style: none; margin: 0 0 22px; padding: 0; font-size: 19px; line-height: 1.65; }
-.findings strong, h3, th[scope=row] { color: var(--who, inherit); }
-.facts { color: var(--soft); font-size: 14px; margin: 0; overflow-wrap: anywhere; }
-.ar { --who: var(--ar); } .masked { --who: var(--masked); } .diffusion { --who: var(--diffusion); }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: 14px; }
-.figures { margin-top: 36px; overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 14px 20px; border-top: 1px solid var(--line); vertical-align: top; }
-thead th { border-top: 0; color: var(--soft); font-weight: 500; font-size: 13px; white-space: nowrap; }
-tbody th { font-weight: 640; }
-td b { font-weight: 680; } td span.unit, td.how { color: var(--soft); font-size: 13px; } td.how { min-width: 140px; }
-.bar { display: block; height: 5px; margin-top: 7px; border-radius: 3px; background: var(--track); overflow: hidden; }
-.bar i { display: block; height: 100%; border-radius: 3px; background: var(--who); }
-.note { color: var(--soft); font-size: 14px; margin: -12px 0 16px; }
-.row { padding: 20px 22px 24px; }
-.row + .row { border-top: 1px solid var(--line); }
-.row header { display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 22px; margin-bottom: 14px; }
-.row header span { color: var(--soft); font-size: 14px; font-variant-numeric: tabular-nums; }
-.pictures { display: flex; flex-wrap: wrap; gap: 16px; }
-figure { margin: 0; }
-figure img { display: block; max-width: 100%; border-radius: 8px; image-rendering: pixelated;
-  box-shadow: 0 0 0 1px var(--line); }
-figcaption { font-size: 13px; color: var(--soft); margin-top: 6px; display: flex; justify-content: space-between; }
-.yes { color: var(--good); } .no { color: var(--bad); }
-footer { margin-top: 72px; padding-top: 26px; border-top: 1px solid var(--line); color: var(--soft); font-size: 14px; }
-footer p { margin: 0 0 10px; max-width: 92ch; } footer b { color: var(--ink); font-weight: 600; }
-@media (max-width: 760px) { main { padding: 32px 16px 48px; } h1 { font-size: 29px; }
-  .row { padding: 16px; } th, td { padding: 12px 14px; } }
-@media print { .row, figure { break-inside: avoid; } main { padding: 0; } }
-"""
+ZOOM = 4  # screen pixels per pixel of a drawing
 
 READING = {
     "Shows what was asked": "a detector finds exactly the objects, colors, sizes, count, places and background that "
-    "the prompt names. It judges prompts that are captions of the built-in scenes, and no others.",
-    "Time": "wall-clock seconds for one picture, all pictures of a prompt drawn as one batch. "
+    "the prompt names, and in a clip that each does what the prompt says, from the first frame to the last. It judges "
+    "prompts that are captions of the built-in world, and no others.",
+    "Time": "wall-clock seconds for one {noun}, all {noun}s of a prompt drawn as one batch. "
     "All else on this page is the same in every run.",
-    "Model evaluations": "runs of the transformer for one picture. With guidance a step runs it twice, with the "
-    "prompt and without. A run of ar computes one code, a run of the others all of them.",
-    "Arithmetic": "floating point operations of matrix products, convolutions and attention for one picture, counted "
+    "Model evaluations": "runs of the transformer for one {noun}. With guidance a step runs it twice, with the "
+    "prompt and without. A run of ar computes one code, a run of the others all of a picture or frame.",
+    "Arithmetic": "floating point operations of matrix products, convolutions and attention for one {noun}, counted "
     "during a real run, prompt and image tokenizer included; a multiplication and an addition are two.",
-    "Variety": "mean distance of two pictures of one prompt: the root of the mean squared difference of their pixels, "
-    "0 for equal pictures, 1 for black and white. More is not better by itself.",
+    "Variety": "mean distance of two {noun}s of one prompt: the root of the mean squared difference of their pixels, "
+    "0 for equal {noun}s, 1 for black and white. More is not better by itself.",
+}
+OF_CLIPS = {
+    "Flicker": "mean over pixels and frames of |x(t) - median of x(t-1), x(t) and x(t+1)|, in percent of full scale: "
+    "what leaves its value in one frame and is back in the next. What stands still, and what changes one way, as most "
+    "of a motion does, counts nothing. Less is steadier; the built-in clips themselves have up to 0.05%, and 0.6% "
+    "where something circles fast. A clip that shows one picture all the time has none.",
 }
 
 
-def report_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """The page. `report` is what `compare` puts into report.json; `pictures` are the PNG files that it names."""
-    decoders, prompts = report["decoders"], report["prompts"]
+def report_html(report: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
+    """The page. `report` is what `compare` puts into report.json; `files` are the PNG and mp4 files that it names."""
+    decoders, prompts, noun = report["decoders"], report["prompts"], report["noun"]
+    reading = READING | (OF_CLIPS if "flicker" in decoders[0] else {})
     title = f"{_count(len(prompts), 'prompt')}, {_count(len(decoders), 'decoder')}, one model"
-    sections = "".join(_prompt(row, pictures, report["image_size"]) for row in prompts)
+    sections = "".join(_prompt(row, files, report) for row in prompts)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
 <title>{escape(prompts[0]["prompt"])} - tokenloom compare</title>
 <style>{STYLE}</style>
 </head>
@@ -90,31 +55,31 @@ def report_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
 <header>
 <p class="over">tokenloom compare</p>
 <h1>{title}</h1>
-<ul class="findings">{"".join(f"<li>{line}</li>" for line in findings(decoders))}</ul>
+<ul class="findings">{"".join(f"<li>{line}</li>" for line in findings(decoders, noun))}</ul>
 <p class="facts">{escape(_facts(report))}</p>
 </header>
-<div class="figures card"><table>{_figures(decoders)}</table></div>
+<div class="figures card"><table>{_figures(decoders, noun)}</table></div>
 {sections}
-<footer>{"".join(f"<p><b>{name}:</b> {escape(text)}</p>" for name, text in READING.items())}</footer>
+<footer>{"".join(f"<p><b>{name}:</b> {escape(text.format(noun=noun))}</p>" for name, text in reading.items())}</footer>
 </main>
 </body>
 </html>
 """
 
 
-def findings(decoders: Sequence[Mapping[str, Any]]) -> list[str]:
+def findings(decoders: Sequence[Mapping[str, Any]], noun: str) -> list[str]:
     """What the figures say, a sentence each, as HTML."""
     lines = []
     judged = [item for item in decoders if item["judged"]]
     if judged:
         names, share = _leaders(judged, lambda item: -item["passed"] / item["judged"])
         most = "Most often as asked" if 1 < len(judged) != len(names) else "As asked"
-        count = f"{-share * judged[0]['judged']:.0f} of {_count(judged[0]['judged'], 'picture')}"
+        count = f"{-share * judged[0]['judged']:.0f} of {_count(judged[0]['judged'], noun)}"
         each = " each" if len(names) > 1 else ""
-        lines.append(f"{most}: {_names(names)}, {count}{each}." if share else "As asked: none of the pictures.")
+        lines.append(f"{most}: {_names(names)}, {count}{each}." if share else f"As asked: none of the {noun}s.")
     if len(decoders) > 1:
-        lines.append(_least(decoders, "seconds", "Fastest", _seconds))
-        lines.append(_least(decoders, "gigaflops", "Least arithmetic", _flops))
+        lines.append(_least(decoders, "seconds", "Fastest", lambda value: f"{_seconds(value)} a {noun}"))
+        lines.append(_least(decoders, "gigaflops", "Least arithmetic", lambda value: f"{_flops(value)} a {noun}"))
     return lines
 
 
@@ -126,7 +91,7 @@ def _least(decoders: Sequence[Mapping[str, Any]], key: str, praise: str, form: C
         for item in decoders
         if least and item["decoder"] not in names
     ]
-    return f"{praise}: {_names(names)}, {form(least)} a picture{''.join(others)}."
+    return f"{praise}: {_names(names)}, {form(least)}{''.join(others)}."
 
 
 def _leaders(items: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], float]) -> tuple[list[str], float]:
@@ -157,14 +122,19 @@ def _flops(gigaflops: float) -> str:
     return f"{gigaflops:.3g} GFLOP" if gigaflops >= 1 else f"{1000 * gigaflops:.3g} MFLOP"
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}%"
+
+
 def _facts(report: Mapping[str, Any]) -> str:
     height, width = report["image_size"]
-    last = report["seed"] + report["num_images"] * len(report["prompts"]) - 1
+    last = report["seed"] + report["count"] * len(report["prompts"]) - 1
     return " \u00b7 ".join(
         (
             *([report["model"]] if report["model"] else []),
             f"{report['parameters'] / 1e6:.2f} M parameters, shared by all decoders",
             f"{width} x {height} pixels",
+            *([f"{report['num_frames']} frames at {report['fps']} a second"] if "num_frames" in report else []),
             f"guidance {report['guidance_scale']:g}",
             f"seeds {report['seed']} to {last}",
             f"{report['device']}, {_count(report['threads'], 'thread')}, torch {report['torch']}",
@@ -172,14 +142,16 @@ def _facts(report: Mapping[str, Any]) -> str:
     )
 
 
-def _figures(decoders: Sequence[Mapping[str, Any]]) -> str:
+def _figures(decoders: Sequence[Mapping[str, Any]], noun: str) -> str:
     """Rows of the table: a figure, and a bar that compares it with the largest of its column."""
     columns: list[tuple[str, Callable[[Mapping[str, Any]], float | None], Callable[[float], str], bool]] = [
-        ("Time a picture", lambda item: item["seconds"], _seconds, True),
+        (f"Time a {noun}", lambda item: item["seconds"], _seconds, True),
         ("Model evaluations", lambda item: item["model_evaluations"], lambda value: f"{value:.0f}", True),
-        ("Arithmetic a picture", lambda item: item["gigaflops"], _flops, True),
+        (f"Arithmetic a {noun}", lambda item: item["gigaflops"], _flops, True),
         ("Variety", lambda item: item["diversity"], lambda value: f"{value:.3f}", False),
     ]
+    if "flicker" in decoders[0]:
+        columns.append(("Flicker", lambda item: item["flicker"], _percent, True))
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Decoder", "Shows what was asked"))
     head += "".join(f'<th scope="col">{name}</th>' for name, *_ in columns) + '<th scope="col">Sampled with</th>'
     body = ""
@@ -189,7 +161,8 @@ def _figures(decoders: Sequence[Mapping[str, Any]]) -> str:
             values = [value for other in decoders if (value := value_of(other)) is not None]
             value = value_of(item)
             best = less_is_better and len(decoders) > 1 and value == min(values)
-            cells.append(_bar_cell(value, form(value) if value is not None else "", max(values, default=0), best))
+            words = form(value) if value is not None else f"one {noun} only"
+            cells.append(_bar_cell(value, words, max(values, default=0), best))
         settings = ", ".join(f"{_setting(name)}\u00a0{value:g}" for name, value in item["settings"].items())
         cells.append(f'<td class="how">{escape(settings)}</td>')
         body += f'<tr class="{escape(item["decoder"])}">{"".join(cells)}</tr>'
@@ -210,39 +183,53 @@ def _share_cell(item: Mapping[str, Any], decoders: Sequence[Mapping[str, Any]]) 
 
 def _bar_cell(value: float | None, words: str, full: float, best: bool) -> str:
     if value is None:
-        return '<td><span class="unit">one picture only</span></td>'
+        return f'<td><span class="unit">{words}</span></td>'
     width = 100 * value / full if full else 0
     words = f"<b>{words}</b>" if best else words
     return f'<td>{words}<span class="bar"><i style="width:{width:.1f}%"></i></span></td>'
 
 
-def _prompt(row: Mapping[str, Any], pictures: Mapping[str, bytes], size: Sequence[int]) -> str:
-    note = (
-        "" if row["judged"] else '<p class="note">Not a caption of the built-in scenes: nobody judges it but you.</p>'
+def _prompt(row: Mapping[str, Any], files: Mapping[str, bytes], report: Mapping[str, Any]) -> str:
+    note = f'<p class="note">Not a caption of the built-in {report["on"]}: nobody judges it but you.</p>'
+    cells = "".join(_row(cell, row["prompt"], files, report["image_size"]) for cell in row["decoders"])
+    return (
+        f"<section><h2>{escape(row['prompt'])}</h2>{'' if row['judged'] else note}"
+        f'<div class="card">{cells}</div></section>'
     )
-    cells = "".join(_row(cell, row["prompt"], pictures, size) for cell in row["decoders"])
-    return f'<section><h2>{escape(row["prompt"])}</h2>{note}<div class="card">{cells}</div></section>'
 
 
-def _row(cell: Mapping[str, Any], prompt: str, pictures: Mapping[str, bytes], size: Sequence[int]) -> str:
+def _row(cell: Mapping[str, Any], prompt: str, files: Mapping[str, bytes], size: Sequence[int]) -> str:
     name = escape(cell["decoder"])
     figures = (
-        *([] if cell["passed"] is None else [f"{cell['passed']} of {len(cell['pictures'])} as asked"]),
+        *([] if cell["passed"] is None else [f"{cell['passed']} of {len(cell['drawings'])} as asked"]),
         _seconds(cell["seconds"]),
         f"{cell['model_evaluations']} evaluations",
         _flops(cell["gigaflops"]),
         *([] if cell["diversity"] is None else [f"variety {cell['diversity']:.3f}"]),
+        *([f"flicker {_percent(cell['flicker'])}"] if "flicker" in cell else []),
     )
     told = "".join(f"<span>{figure}</span>" for figure in figures)
-    shown = "".join(_figure(entry, f"{prompt}, by {cell['decoder']}", pictures, size) for entry in cell["pictures"])
-    return f'<div class="row {name}"><header><h3>{name}</h3>{told}</header><div class="pictures">{shown}</div></div>'
+    shown = "".join(_figure(entry, f"{prompt}, by {cell['decoder']}", files, size) for entry in cell["drawings"])
+    return f'<div class="row {name}"><header><h3>{name}</h3>{told}</header><div class="drawings">{shown}</div></div>'
 
 
-def _figure(entry: Mapping[str, Any], words: str, pictures: Mapping[str, bytes], size: Sequence[int]) -> str:
-    data = base64.b64encode(pictures[entry["file"]]).decode()
+def _figure(entry: Mapping[str, Any], words: str, files: Mapping[str, bytes], size: Sequence[int]) -> str:
+    words = escape(f"{words}, seed {entry['seed']}")
     mark = {True: '<span class="yes">&#10003; as asked</span>', False: '<span class="no">&#10007; not as asked</span>'}
     return (
-        f'<figure><img src="data:image/png;base64,{data}" width="{ZOOM * size[1]}" height="{ZOOM * size[0]}" '
-        f'alt="{escape(words)}, seed {entry["seed"]}"><figcaption><span>seed {entry["seed"]}</span>'
-        f"{mark.get(entry['passed'], '')}</figcaption></figure>"
+        f"<figure>{_drawing(entry, words, files, size)}"
+        f"<figcaption><span>seed {entry['seed']}</span>{mark.get(entry['passed'], '')}</figcaption></figure>"
+    )
+
+
+def _drawing(entry: Mapping[str, Any], words: str, files: Mapping[str, bytes], size: Sequence[int]) -> str:
+    """A picture; or the player of a clip, and its frames side by side, in their own size. `words` are escaped."""
+    source, *strip = [base64.b64encode(files[entry[key]]).decode() for key in ("file", "strip") if key in entry]
+    sides = f'width="{ZOOM * size[1]}" height="{ZOOM * size[0]}"'
+    if not strip:
+        return f'<img src="data:image/png;base64,{source}" {sides} alt="{words}">'
+    return (
+        f'<div class="clip"><video src="data:video/mp4;base64,{source}" {sides} controls loop muted autoplay '
+        f'playsinline aria-label="{words}"></video>'
+        f'<img src="data:image/png;base64,{strip[0]}" alt="{words}, frame by frame"></div>'
     )

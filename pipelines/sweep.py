@@ -10,6 +10,7 @@ from typing import Any
 from .evaluate import Evaluation, evaluate
 from .sampler_settings import SamplerSettings
 from .text_to_image import TextToImagePipeline
+from .worlds import SCENES, World
 
 Grid = Mapping[str, Sequence[float]]  # setting -> values to try
 
@@ -38,6 +39,7 @@ def sweep(
     *,
     per_kind: int,
     seed: int,
+    world: World = SCENES,
     advance: Callable[[int], None] | None = None,
     **fixed: Any,
 ) -> Iterator[Evaluation]:
@@ -45,7 +47,8 @@ def sweep(
 
     Of equal scores the fewer model evaluations win, then the earlier. The winner is `best` of what was yielded.
     """
-    start = evaluate(pipeline, decoder, per_kind=per_kind, seed=seed, advance=advance, **fixed)
+    drawn: dict[str, Any] = {"per_kind": per_kind, "seed": seed, "world": world, "advance": advance}
+    start = evaluate(pipeline, decoder, **drawn, **fixed)
     yield start
     tried: dict[SamplerSettings, Evaluation] = {start.settings: start}
     for name, values in grid.items():
@@ -54,7 +57,7 @@ def sweep(
             settings: dict[str, Any] = vars(leader.settings) | {name: value}
             if SamplerSettings(**settings) in tried:
                 continue
-            found = evaluate(pipeline, decoder, per_kind=per_kind, seed=seed, advance=advance, **settings)
+            found = evaluate(pipeline, decoder, **drawn, **settings)
             tried[found.settings] = found
             yield found
 

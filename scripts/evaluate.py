@@ -1,10 +1,11 @@
-"""How often a model draws what was asked: on fresh prompts of the built-in scenes, judged by a detector.
+"""How often a model draws what was asked: on fresh prompts of the built-in scenes or clips, judged by a detector.
 
 Prints a table; with --out DIR also writes evaluation.json (every prompt with its seed and verdict) and a sheet of
-pictures for each decoder, green where the detector passed. A row's +-95% is half the interval of "overall".
+pictures, or of strips of clips, for each decoder, green where the detector passed. A row's +-95% is half the interval
+of "overall", its seconds are those of one picture or clip.
 
 --sweep tries sampler settings one after the other on prompts that are never reported; --reconstructions judges the
-image tokenizer alone: scenes that it encodes and decodes.
+image tokenizer alone: scenes or clips that it encodes and decodes.
 """
 
 import argparse
@@ -21,12 +22,15 @@ from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, ma
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate import Evaluation
     from tokenloom.pipelines.text_to_image import TextToImagePipeline
+    from tokenloom.pipelines.worlds import World
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="tokenloom-mini", metavar="MODEL", help="default: %(default)s")
-    parser.add_argument("--on", choices=("scenes",), default="scenes", help="what to ask for; default: %(default)s")
+    parser.add_argument(
+        "--on", choices=("scenes", "clips"), default="scenes", help="what to ask for; default: %(default)s"
+    )
     parser.add_argument(
         "--decoder",
         "--decoders",
@@ -56,16 +60,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--prompts-per-kind must be at least 1, got {arguments.prompts_per_kind}")
     if arguments.reconstructions and arguments.sweep:
         raise UsageError("--reconstructions and --sweep are two different things; ask for one")
-    report = {"model": str(arguments.model), "on": arguments.on, "prompts_per_kind": arguments.prompts_per_kind}
+
+    from tokenloom.pipelines.worlds import CLIPS, SCENES
+
+    world = CLIPS if arguments.on == "clips" else SCENES
+    report = {"model": str(arguments.model), "on": world.name, "prompts_per_kind": arguments.prompts_per_kind}
     if arguments.reconstructions:
-        report["reconstructions"] = reconstructions(arguments)
+        report["reconstructions"] = reconstructions(world, arguments)
     else:
         from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
 
         pipeline = TextToImagePipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnknownWordWarning)  # words of scenes that a model never saw cost it points
-            report["results"] = (swept if arguments.sweep else evaluated)(pipeline, arguments)
+            report["results"] = (swept if arguments.sweep else evaluated)(pipeline, world, arguments)
     if arguments.out:
         from tokenloom.data.files import write_atomically
 
@@ -84,7 +92,7 @@ def settings_in(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def reconstructions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def reconstructions(world: "World", arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from tokenloom.pipelines.evaluate import score_reconstructions
     from tokenloom.pipelines.open_tokenizer import open_image_tokenizer
 
@@ -92,21 +100,20 @@ def reconstructions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     tokenizer = open_image_tokenizer(arguments.model).to(device)
     results = []
     for seed in arguments.seeds:
-        shares = score_reconstructions(tokenizer, arguments.prompts_per_kind, seed, device=device)
+        shares = score_reconstructions(tokenizer, arguments.prompts_per_kind, seed, device=device, world=world)
         print(f"reconstructions, seed {seed}: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items()))
         results.append({"seed": seed, "shares": shares})
     return results
 
 
-def evaluated(pipeline: "TextToImagePipeline", arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def evaluated(pipeline: "TextToImagePipeline", world: "World", arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from tokenloom.data.media import write_png
     from tokenloom.data.progress import Progress
-    from tokenloom.data.scenes import HELD_OUT_KINDS, KINDS
     from tokenloom.pipelines.contact_sheet import evaluation_sheet
     from tokenloom.pipelines.evaluate import evaluate, summary, table
 
     per_kind, seeds = arguments.prompts_per_kind, arguments.seeds
-    kinds = len(KINDS) + len(HELD_OUT_KINDS) * arguments.new
+    kinds = len(world.kinds) + len(world.held_out_kinds) * arguments.new
     results = []
     with Progress("drawing", len(arguments.decoders) * len(seeds) * kinds * per_kind) as progress:
         for decoder in arguments.decoders:
@@ -117,6 +124,7 @@ def evaluated(pipeline: "TextToImagePipeline", arguments: argparse.Namespace) ->
                         decoder,
                         per_kind=per_kind,
                         seed=seed,
+                        world=world,
                         held_out=held_out,
                         advance=progress.advance,
                         **settings_in(arguments),
@@ -131,9 +139,8 @@ def evaluated(pipeline: "TextToImagePipeline", arguments: argparse.Namespace) ->
     return results
 
 
-def swept(pipeline: "TextToImagePipeline", arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def swept(pipeline: "TextToImagePipeline", world: "World", arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from tokenloom.data.progress import Progress
-    from tokenloom.data.scenes import KINDS
     from tokenloom.pipelines.evaluate import VALIDATION_SEED, summary, table
     from tokenloom.pipelines.sweep import GRIDS, best, sweep, tries
 
@@ -141,7 +148,7 @@ def swept(pipeline: "TextToImagePipeline", arguments: argparse.Namespace) -> lis
     grids = {d: {name: values for name, values in GRIDS[d].items() if name not in said} for d in arguments.decoders}
     per_kind = arguments.prompts_per_kind
     results = []
-    with Progress("drawing", sum(map(tries, grids.values())) * len(KINDS) * per_kind) as progress:
+    with Progress("drawing", sum(map(tries, grids.values())) * len(world.kinds) * per_kind) as progress:
         for decoder, grid in grids.items():
             found = list(
                 sweep(
@@ -150,6 +157,7 @@ def swept(pipeline: "TextToImagePipeline", arguments: argparse.Namespace) -> lis
                     grid,
                     per_kind=per_kind,
                     seed=VALIDATION_SEED + arguments.seeds[0],
+                    world=world,
                     advance=progress.advance,
                     **said,
                 )
@@ -163,7 +171,7 @@ def swept(pipeline: "TextToImagePipeline", arguments: argparse.Namespace) -> lis
 
 
 def verdicts(evaluations: "Sequence[Evaluation]") -> list[dict[str, Any]]:
-    """Every prompt with the seed of its picture and whether it passed."""
+    """Every prompt with the seed it was drawn from and whether it passed."""
     return [
         {"kind": request.kind, "prompt": request.text, "seed": evaluation.seed + number, "passed": passed}
         for evaluation in evaluations

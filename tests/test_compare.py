@@ -8,11 +8,15 @@ import torch
 
 from tests.doubles import toy_pipeline
 from tokenloom.data.media import read_image, to_tensor
+from tokenloom.data.scene_clips import clip_batch
 from tokenloom.data.scenes import KINDS, scene_batch
+from tokenloom.data.video import probe_video
 from tokenloom.models.transformer import SharedTransformer
-from tokenloom.pipelines.compare import compare, count_flops, diversity, verdicts, write_comparison
-from tokenloom.pipelines.sampler_settings import DECODERS
+from tokenloom.pipelines.compare import compare, count_flops, diversity, flicker, verdicts, write_comparison
+from tokenloom.pipelines.sampler_settings import DECODERS, settings_of
 from tokenloom.pipelines.text_to_image import seeded
+from tokenloom.pipelines.text_to_video import TextToVideoPipeline, clip_evaluations
+from tokenloom.pipelines.worlds import CLIPS
 from tokenloom.scripts import cli
 
 PROMPTS = ("red over green", "blue over white")
@@ -27,22 +31,21 @@ def without_seconds(report: dict) -> dict:
 
 def test_two_runs_differ_in_nothing_but_the_seconds(tmp_path):
     runs = [
-        compare(toy_pipeline(), PROMPTS, DECODERS, num_images=2, seed=3, guidance_scale=2.0, model="toy")
-        for _ in range(2)
+        compare(toy_pipeline(), PROMPTS, DECODERS, count=2, seed=3, guidance_scale=2.0, model="toy") for _ in range(2)
     ]
     assert without_seconds(runs[0].report) == without_seconds(runs[1].report)
     for folder, run in zip(("a", "b"), runs, strict=True):
         write_comparison(tmp_path / folder, run)
         assert json.loads((tmp_path / folder / "report.json").read_text()) == run.report
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == sorted([*runs[0].pictures, "report.html", "report.json"]) and len(names) == 2 * 3 * 2 + 2
-    for name in runs[0].pictures:
+    assert names == sorted([*runs[0].drawings, "report.html", "report.json"]) and len(names) == 2 * 3 * 2 + 2
+    for name in runs[0].drawings:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_the_pictures_are_those_that_the_pipeline_draws_from_the_same_seeds():
     pipeline = toy_pipeline()
-    found = compare(pipeline, PROMPTS, ("masked", "ar"), num_images=2, seed=3, guidance_scale=2.0)
+    found = compare(pipeline, PROMPTS, ("masked", "ar"), count=2, seed=3, guidance_scale=2.0)
     for n, decoder in enumerate(("masked", "ar")):
         pictures = pipeline(
             [prompt for prompt in PROMPTS for _ in range(2)],
@@ -51,10 +54,10 @@ def test_the_pictures_are_those_that_the_pipeline_draws_from_the_same_seeds():
             guidance_scale=2.0,
             output_type="pt",
         ).images
-        entries = [entry for row in found.report["prompts"] for entry in row["decoders"][n]["pictures"]]
+        entries = [entry for row in found.report["prompts"] for entry in row["decoders"][n]["drawings"]]
         assert [entry["seed"] for entry in entries] == [3, 4, 5, 6]
         for entry, picture in zip(entries, pictures, strict=True):
-            torch.testing.assert_close(found.pictures[entry["file"]], picture)
+            torch.testing.assert_close(found.drawings[entry["file"]], picture)
 
 
 def test_diversity_is_the_mean_distance_of_two_pictures():
@@ -73,6 +76,41 @@ def test_captions_of_the_world_are_judged_and_no_others():
     assert verdicts("a star", torch.ones(2, 3, 64, 64)) == [False, False]
     assert verdicts("a dog", pictures) is None
     assert verdicts("a star", torch.ones(1, 3, 8, 8)) is None  # too small for the detector
+
+
+def test_clips_are_judged_by_captions_of_clips():
+    pixels, requests = clip_batch(0, 0, 8)
+    clips = pixels.permute(0, 4, 1, 2, 3) / 127.5 - 1
+    for request, clip in zip(requests, clips, strict=True):
+        assert verdicts(request.text, clip[None], CLIPS) == [True]
+        assert verdicts(request.text, clip[None, :, :9], CLIPS) is None  # of another length
+    assert verdicts("a star grows", torch.ones(1, 3, 17, 64, 64), CLIPS) == [False]
+    assert verdicts("a star", clips, CLIPS) is None
+
+
+# ------------------------------------------------------------------------------------------------------------- flicker
+
+
+def test_what_stands_still_or_changes_one_way_does_not_flicker():
+    rising = torch.linspace(-1, 1, 9).view(1, 1, 9, 1, 1).expand(2, 3, 9, 4, 4)
+    step = torch.where(torch.arange(9) < 4, -1.0, 1.0).view(1, 1, 9, 1, 1).expand(2, 3, 9, 4, 4)
+    assert flicker(rising) == flicker(-rising) == flicker(step) == flicker(torch.ones(1, 3, 3, 4, 4)) == 0
+    with pytest.raises(ValueError, match="at least 3 frames, got 2"):
+        flicker(rising[:, :, :2])
+
+
+def test_one_white_frame_among_black_ones_flickers_in_full_and_one_pixel_by_its_share():
+    clip = torch.full((1, 3, 5, 4, 4), -1.0)
+    clip[:, :, 2] = 1
+    assert flicker(clip) == pytest.approx(1 / 3)  # of three inner frames
+    clip[:, :, 2, 1:] = clip[:, :, 2, 0, 1:] = -1
+    assert flicker(clip) == pytest.approx(1 / 3 / 16)
+
+
+def test_clips_of_the_world_hardly_flicker_though_they_move():
+    clips = clip_batch(1, 0, 16, mixture={"moves": 1.0, "grows": 1.0})[0].permute(0, 4, 1, 2, 3) / 127.5 - 1
+    noise = torch.randn(clips.shape, generator=torch.Generator().manual_seed(0))
+    assert flicker(clips) < 0.001 < 0.003 < flicker((clips + 0.02 * noise).clamp(-1, 1))
 
 
 # --------------------------------------------------------------------------------------------------------------- FLOPs
@@ -106,6 +144,31 @@ def test_counted_operations_are_those_of_the_shapes():
     assert draw(5) - draw(3) == 2 * flops_of_a_step(pipeline.transformer, prompt_length)
 
 
+# --------------------------------------------------------------------------------------------------------------- clips
+
+
+def test_a_comparison_of_clips_has_players_strips_and_flicker(tmp_path):
+    pictures = toy_pipeline(num_frames=5)
+    found = compare(pictures, PROMPTS[:1], ("ar", "diffusion"), count=2, seed=3, guidance_scale=2.0, world=CLIPS)
+    write_comparison(tmp_path, found)
+    assert (found.report["on"], found.report["num_frames"], found.report["fps"]) == ("clips", 5, 8)
+    for n, decoder in enumerate(("ar", "diffusion")):
+        cell = found.report["prompts"][0]["decoders"][n]
+        drawn = TextToVideoPipeline(pictures)(
+            [PROMPTS[0]] * 2, decoder=decoder, generator=seeded(3, 2), guidance_scale=2.0, output_type="pt"
+        ).frames
+        assert cell["flicker"] == found.report["decoders"][n]["flicker"] == pytest.approx(flicker(drawn), abs=1e-6)
+        settings = settings_of(decoder, guidance_scale=2.0)
+        assert cell["model_evaluations"] == clip_evaluations(decoder, settings, num_frames=5, num_codes=4)
+        for entry, clip in zip(cell["drawings"], drawn, strict=True):
+            assert torch.equal(found.drawings[entry["file"]], clip)
+            info = probe_video(tmp_path / entry["file"])
+            assert (info.num_frames, float(info.fps), info.height, info.width) == (5, 8.0, 8, 8)
+            assert read_image(tmp_path / entry["strip"]).size == (5 * 10 + 2, 12)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<video ") == page.count(", frame by frame") == 4
+
+
 # ------------------------------------------------------------------------------------------------------------- command
 
 
@@ -121,8 +184,8 @@ def test_the_command_writes_the_page_and_all_it_shows(model, tmp_path, capsys):
     assert cli.main(["compare", *PROMPTS, *words]) == 0
     report = json.loads((tmp_path / "new" / "report.json").read_text())
     assert [item["decoder"] for item in report["decoders"]] == ["diffusion", "ar"]
-    assert report["guidance_scale"] == 3.0 and report["num_images"] == 2 and report["model"] == model
-    files = [entry["file"] for row in report["prompts"] for cell in row["decoders"] for entry in cell["pictures"]]
+    assert report["guidance_scale"] == 3.0 and report["count"] == 2 and report["model"] == model
+    files = [entry["file"] for row in report["prompts"] for cell in row["decoders"] for entry in cell["drawings"]]
     assert len(files) == 8
     for file in files:
         assert to_tensor(read_image(tmp_path / "new" / file)).shape == (3, 8, 8)
@@ -137,7 +200,26 @@ def test_a_prompt_that_cannot_be_drawn_is_told_and_left_out(model, tmp_path, cap
     assert cli.main(["compare", "", *words]) == 1
 
 
-@pytest.mark.parametrize("words", [("--num-images", "0"), ("--num-images", "1000"), ("--decoders", "ar,ar")])
+def test_the_command_compares_clips_of_models_that_know_them(model, tmp_path, capsys):
+    toy_pipeline(num_frames=3).save_pretrained(tmp_path / "model")
+    words = ["compare", PROMPTS[0], "--modality", "video", "--num-videos", "1", "--decoders", "diffusion"]
+    words += ["--out", str(tmp_path / "new")]
+    assert cli.main([*words, "--model", str(tmp_path / "model")]) == 0
+    names = {"00-diffusion-00.mp4", "00-diffusion-00.png", "report.html", "report.json"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == names
+    assert cli.main([*words, "--model", model]) == 1
+    assert "knows only pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--num-images", "0"),
+        ("--num-images", "1000"),
+        ("--modality", "video", "--num-videos", "21"),
+        ("--decoders", "ar,ar"),
+    ],
+)
 def test_wrong_usage_is_exit_code_2(words, tmp_path):
     with pytest.raises(SystemExit) as stop:
         cli.main(["compare", "a star", *words, "--out", str(tmp_path)])

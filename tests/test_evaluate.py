@@ -1,6 +1,7 @@
 """Evaluation: a model that draws what is asked scores 1, one that does not 0, and settings are found where they are."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,15 +10,41 @@ import torch
 from torch import Tensor
 
 from tests.doubles import toy_pipeline
+from tokenloom.data.clip_captions import ClipRequest
+from tokenloom.data.clip_layout import place_acts
+from tokenloom.data.clip_parser import parse_clip
+from tokenloom.data.clip_render import Clip, render_clip
 from tokenloom.data.media import to_tensor
 from tokenloom.data.scene_captions import Request
+from tokenloom.data.scene_clips import CLIP_KINDS
 from tokenloom.data.scene_layout import MAX_PLAIN, WIDTHS, Draws, place, place_related
 from tokenloom.data.scene_parser import parse
 from tokenloom.data.scenes import HELD_OUT_KINDS, KINDS, Scene, SceneObject, render
-from tokenloom.pipelines.contact_sheet import BORDER, GAP, GREEN, LABEL, RED, Group, contact_sheet
-from tokenloom.pipelines.evaluate import evaluate, half_width, score_pipeline, score_reconstructions, summary, table
+from tokenloom.pipelines.contact_sheet import (
+    BORDER,
+    GAP,
+    GREEN,
+    LABEL,
+    RED,
+    SEAM,
+    Group,
+    contact_sheet,
+    evaluation_sheet,
+)
+from tokenloom.pipelines.evaluate import (
+    MAX_SHOWN,
+    VALIDATION_SEED,
+    evaluate,
+    half_width,
+    score_pipeline,
+    score_reconstructions,
+    summary,
+    table,
+)
 from tokenloom.pipelines.sampler_settings import DECODERS, DEFAULTS, SamplerSettings, model_evaluations, settings_of
 from tokenloom.pipelines.sweep import best, sweep, tries
+from tokenloom.pipelines.text_to_video import clip_evaluations
+from tokenloom.pipelines.worlds import CLIPS, SCENES
 from tokenloom.scripts import cli
 
 
@@ -34,10 +61,17 @@ def right_picture(request: Request, generator: torch.Generator) -> Tensor:
     return torch.from_numpy(render(Scene(tuple(objects), request.background))).permute(2, 0, 1) / 127.5 - 1
 
 
+def right_clip(request: ClipRequest, generator: torch.Generator) -> Tensor:
+    """A clip (3, 17, 64, 64) of what is asked."""
+    colors = [act.actor.color or ("blue" if act.color == "pink" else "pink") for act in request.acts]
+    frames = render_clip(Clip(place_acts(Draws(generator), request.acts, colors), request.background))
+    return torch.from_numpy(frames).permute(3, 0, 1, 2) / 127.5 - 1
+
+
 class Painter:
     """Stands for a pipeline: paints what is asked if `able` says so, else a white picture; notes the seeds."""
 
-    transformer = SimpleNamespace(config=SimpleNamespace(num_positions=64))
+    transformer = SimpleNamespace(config=SimpleNamespace(num_positions=64, num_frames=17))
 
     def __init__(self, able=lambda request, settings: True):
         self.able, self.seeds, self.calls = able, [], 0
@@ -52,6 +86,15 @@ class Painter:
             for text, g in zip(texts, generator, strict=True)
         ]
         return SimpleNamespace(images=torch.stack(pictures))
+
+    def clips(self, pipeline, texts, generators, *, decoder, **settings):
+        self.seeds += [g.initial_seed() for g in generators]
+        chosen = settings_of(decoder, **settings)
+        clips = [
+            right_clip(request, g) if self.able(request := parse_clip(text), chosen) else torch.ones(3, 17, 64, 64)
+            for text, g in zip(texts, generators, strict=True)
+        ]
+        return torch.stack(clips)
 
 
 def test_who_draws_what_is_asked_scores_1_and_who_cannot_count_loses_counting():
@@ -106,7 +149,37 @@ def test_model_evaluations_of_diffusion_are_the_rows_that_ran(first, last, expec
     assert sum(rows) == expected == model_evaluations("diffusion", settings, num_codes=4)
 
 
-def test_a_tokenizer_is_scored_by_what_it_keeps():
+@pytest.mark.parametrize("held_out", [False, True])
+def test_clips_are_asked_for_and_judged_motion_by_motion(held_out):
+    painter = Painter(lambda request, settings: request.kind != "grows")
+    world, heard = replace(CLIPS, draw=painter.clips), []
+    options = {"per_kind": 2, "seed": 30, "held_out": held_out, "num_inference_steps": 8}
+    found = evaluate(painter, "masked", world=world, advance=heard.append, **options)
+    right = dict.fromkeys(CLIP_KINDS, 1.0) | {"grows": 0.0}
+    assert found.shares == right | {"overall": pytest.approx(7 / 8)}
+    assert painter.seeds == list(range(30, 46)) and sum(heard) == 16
+    assert found.model_evaluations == clip_evaluations("masked", found.settings, 17, 64)
+    again = evaluate(Painter(), "masked", world=replace(CLIPS, draw=Painter().clips), **options)
+    assert [request.text for request in found.requests] == [request.text for request in again.requests]
+
+
+def test_a_model_that_knows_only_pictures_is_not_asked_for_clips():
+    with pytest.raises(ValueError, match="knows only pictures"):
+        evaluate(toy_pipeline(), "ar", per_kind=1, seed=0, world=CLIPS)
+
+
+@pytest.mark.parametrize("world", [SCENES, CLIPS], ids=lambda world: world.name)
+def test_settings_are_chosen_on_other_prompts_than_are_reported(world):
+    reported, chosen = (
+        [request.text for kind in world.kinds for request in world.prompts(kind, 20, seed, False)]
+        for seed in (0, VALIDATION_SEED)
+    )
+    same = sum(one == other for one, other in zip(reported, chosen, strict=True))
+    assert same < 0.1 * len(reported)  # short prompts are few, and some come again
+
+
+@pytest.mark.parametrize("world", [SCENES, CLIPS], ids=lambda world: world.name)
+def test_a_tokenizer_is_scored_by_what_it_keeps(world):
     class Keeper:
         def encode(self, images):
             self.images = images
@@ -119,8 +192,8 @@ def test_a_tokenizer_is_scored_by_what_it_keeps():
         def decode(self, ids, size):
             return torch.ones(len(ids), 3, *size)
 
-    assert score_reconstructions(Keeper(), 3, seed=0)["overall"] == 1
-    assert score_reconstructions(Blank(), 3, seed=0) == dict.fromkeys([*KINDS, "overall"], 0.0)
+    assert score_reconstructions(Keeper(), 3, seed=0, world=world)["overall"] == 1
+    assert score_reconstructions(Blank(), 3, seed=0, world=world) == dict.fromkeys([*world.kinds, "overall"], 0.0)
 
 
 def test_the_interval_narrows_with_prompts_and_is_never_nothing():
@@ -131,7 +204,7 @@ def test_the_interval_narrows_with_prompts_and_is_never_nothing():
 def test_the_table_has_a_line_for_each_and_the_summary_is_json():
     known, new = (evaluate(Painter(), "diffusion", per_kind=2, seed=0, held_out=held_out) for held_out in (False, True))
     summaries = json.loads(json.dumps([summary([known, known]), summary([new])]))
-    assert summaries[0]["pictures"] == 24 and summaries[0]["seeds"] == [0, 0]
+    assert summaries[0]["drawings"] == 24 and summaries[0]["seeds"] == [0, 0]
     assert summaries[0]["shares"] == known.shares and summaries[0]["overall_of_seeds"] == [1, 1]
     names, first, second = table(summaries).splitlines()
     assert names.split()[:3] == ["decoder", "prompts", "single"]
@@ -145,6 +218,13 @@ def test_the_table_has_a_line_for_each_and_the_summary_is_json():
 
 
 # --------------------------------------------------------------------------------------------------------------- sweep
+
+
+def test_clips_are_swept_as_pictures_are():
+    painter = Painter(lambda request, settings: settings.temperature == 0.4)
+    world = replace(CLIPS, draw=painter.clips)
+    found = list(sweep(painter, "ar", {"temperature": (0.4, 0.9)}, per_kind=1, seed=VALIDATION_SEED, world=world))
+    assert best(found).settings.temperature == 0.4 and best(found).shares["overall"] == 1
 
 
 def test_a_sweep_finds_the_best_settings_one_after_the_other():
@@ -180,6 +260,26 @@ def test_the_sheet_is_green_around_what_passed():
         contact_sheet([Group("none", pictures[:0], [])])
 
 
+def test_the_sheet_of_clips_shows_every_second_frame_and_what_passed():
+    painter = Painter(lambda request, settings: request.kind != "moves")
+    world = replace(CLIPS, draw=painter.clips)
+    found = evaluate(painter, "ar", per_kind=1, seed=0, world=world)
+    sheet, strip_width = evaluation_sheet(found), 9 * 64 + 8 * SEAM
+    assert sheet.width == max(320, GAP + strip_width + 2 * BORDER + GAP)
+    group = LABEL + 64 + 2 * BORDER + 2 * GAP
+    edges = [sheet.getpixel((GAP + 1, GAP + n * group + LABEL + 1)) for n in range(len(CLIP_KINDS))]
+    assert edges == [RED] + [GREEN] * 7
+    top, left = GAP + group + LABEL + BORDER, GAP + BORDER  # the second kind
+    last = sheet.crop((left + 8 * (64 + SEAM), top, left + strip_width, top + 64))
+    assert np.array_equal(last, found.shown[CLIP_KINDS[1]][0, 16])
+
+
+def test_not_all_drawings_are_kept():
+    found = evaluate(Painter(), "ar", per_kind=MAX_SHOWN + 1, seed=0)
+    assert {len(pictures) for pictures in found.shown.values()} == {MAX_SHOWN}
+    assert len(found.passed) == len(KINDS) * (MAX_SHOWN + 1)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("model")
@@ -211,6 +311,19 @@ def test_the_command_sweeps_and_reconstructs(model, capsys):
     assert "best:" in capsys.readouterr().out
     assert cli.main(["evaluate", model, "--reconstructions", "--prompts-per-kind", "1"]) == 0
     assert capsys.readouterr().out.startswith("reconstructions, seed 0: single ")
+
+
+def test_the_command_evaluates_clips_and_their_reconstructions(tmp_path, capsys):
+    toy_pipeline(image_grid=(4, 4), num_frames=17).save_pretrained(tmp_path / "model")
+    words = ["evaluate", str(tmp_path / "model"), "--on", "clips", "--prompts-per-kind", "1"]
+    assert cli.main([*words, "--decoder", "diffusion", "--new", "--steps", "1", "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert report["on"] == "clips" and [result["prompts"] for result in report["results"]] == ["known", "new"]
+    for result in report["results"]:
+        assert list(result["shares"]) == [*CLIP_KINDS, "overall"]
+        assert (tmp_path / f"diffusion-{result['prompts']}.png").is_file()
+    assert cli.main([*words, "--reconstructions"]) == 0
+    assert "reconstructions, seed 0: moves " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

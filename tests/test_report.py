@@ -22,7 +22,7 @@ def cell(decoder: str, passed: int | None, seconds: float, gigaflops: float) -> 
         "gigaflops": gigaflops,
         "passed": passed,
         "diversity": 0.25,
-        "pictures": [
+        "drawings": [
             {"file": f"0-{decoder}-{n}.png", "seed": n, "passed": None if passed is None else n < passed}
             for n in range(2)
         ],
@@ -33,17 +33,19 @@ def report(prompt: str = "a star", passed: tuple[int | None, int | None] = (1, 2
     cells = [cell("ar", passed[0], 0.5, 2.0), cell("masked", passed[1], 1.25, 8.0)]
     judged = passed[0] is not None
     overall = [
-        {key: value for key, value in one.items() if key != "pictures"}
+        {key: value for key, value in one.items() if key != "drawings"}
         | {"judged": 2 if judged else 0, "passed": one["passed"] or 0}
         for one in cells
     ]
     return {
         "model": "tokenloom-mini",
+        "on": "scenes",
+        "noun": "picture",
         "parameters": 5_500_000,
         "image_size": [64, 48],
         "guidance_scale": 3.0,
         "seed": 0,
-        "num_images": 2,
+        "count": 2,
         "torch": "2.15.0",
         "device": "cpu",
         "threads": 2,
@@ -116,10 +118,10 @@ def strip(lines: list[str]) -> list[str]:
 def test_ties_and_failures_are_told_as_they_are():
     tie = report(passed=(2, 2))["decoders"]
     tie[1]["seconds"] = tie[0]["seconds"]
-    first, second, _ = strip(findings(tie))
+    first, second, _ = strip(findings(tie, "picture"))
     assert first == "As asked: ar and masked, 2 of 2 pictures each."
     assert second == "Fastest: ar and masked, 500 ms a picture."
-    assert strip(findings(report(passed=(0, 0))["decoders"]))[0] == "As asked: none of the pictures."
+    assert strip(findings(report(passed=(0, 0))["decoders"], "picture"))[0] == "As asked: none of the pictures."
 
 
 def test_prompts_that_nobody_can_judge_are_not_judged():
@@ -131,8 +133,42 @@ def test_prompts_that_nobody_can_judge_are_not_judged():
 def test_one_decoder_is_not_compared_with_itself():
     one = copy.deepcopy(report())
     one["decoders"], one["prompts"][0]["decoders"] = one["decoders"][:1], one["prompts"][0]["decoders"][:1]
-    assert strip(findings(one["decoders"])) == ["As asked: ar, 1 of 2 pictures."]
+    assert strip(findings(one["decoders"], "picture")) == ["As asked: ar, 1 of 2 pictures."]
     assert "1 prompt, 1 decoder, one model" in Page(report_html(one, PICTURES)).text
+
+
+def report_of_clips(prompt: str = "a star grows") -> dict:
+    found = report(prompt) | {"on": "clips", "noun": "clip", "num_frames": 17, "fps": 8}
+    for item in (*found["decoders"], *found["prompts"][0]["decoders"]):
+        item["flicker"] = {"ar": 0.0012, "masked": 0.0034}[item["decoder"]]
+        for entry in item.get("drawings", ()):
+            entry |= {"file": entry["file"].replace(".png", ".mp4"), "strip": entry["file"]}
+    return found
+
+
+CLIPS = {name.replace(".png", ".mp4"): data.replace(b"PNG", b"MP4") for name, data in PICTURES.items()}
+
+
+def test_a_clip_is_a_player_that_needs_no_network_and_a_strip_beside_it():
+    html = report_html(report_of_clips(), PICTURES | CLIPS)
+    page = Page(html)
+    sources = [value.split(";base64,") for name, value in page.attributes if name == "src"]
+    assert [kind for kind, _ in sources] == ["data:video/mp4", "data:image/png"] * 4
+    assert [base64.b64decode(data) for _, data in sources[::2]] == list(CLIPS.values())
+    assert [base64.b64decode(data) for _, data in sources[1::2]] == list(PICTURES.values())
+    for name in ("controls", "loop", "muted"):
+        assert page.attributes.count((name, None)) == 4
+    assert "media-src data:" in html and "://" not in html
+    evil = Page(report_html(report_of_clips(EVIL), PICTURES | CLIPS))
+    assert evil.tags == page.tags and ("aria-label", f"{EVIL}, by ar, seed 0") in evil.attributes
+
+
+def test_a_page_of_clips_tells_of_clips_and_how_flicker_is_measured():
+    text = Page(report_html(report_of_clips(), PICTURES | CLIPS)).text
+    assert "17 frames at 8 a second" in text and "Time a clip" in text and "2 of 2 clips" in text
+    assert text.count("0.12%") == text.count("0.34%") == 2 and "median of x(t-1), x(t) and x(t+1)" in text
+    assert "picture" not in text.replace("of a picture or frame", "").replace("shows one picture", "")
+    assert "licker" not in Page(report_html(report(), PICTURES)).text
 
 
 @pytest.mark.parametrize("key", ["seconds", "gigaflops"])
