@@ -1,9 +1,9 @@
 """Train the shared transformer on captioned pictures and clips, under any mix of the three decoders.
 
---data takes "scenes" (the built-in world), folders and tars; several are mixed: "scenes:3 photos:1" draws three scenes
-to one photo. --clips takes clips in the same way. Curves, sample grids and checkpoints lie in --out, the finished model
-in --out/final. A run that was killed and is started again with --resume ends in the same weights. `accelerate launch`
-trains on several devices.
+--data takes "scenes" (the built-in world), folders, tars, and token shards that `tokenize` made of captioned files with
+the same tokenizer; several are mixed: "scenes:3 photos:1" draws three scenes to one photo. --clips takes clips in the
+same way. Curves, sample grids and checkpoints lie in --out, the finished model in --out/final. A run that was killed
+and is started again with --resume ends in the same weights. `accelerate launch` trains on several devices.
 """
 
 import argparse
@@ -85,34 +85,33 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--init brings its text tokenizer; leave out --text-tokenizer")
 
     from tokenloom.models.transformer import SharedTransformer
-    from tokenloom.pipelines.clip_sources import open_clip_source
     from tokenloom.pipelines.open_tokenizer import KINDS
-    from tokenloom.pipelines.picture_sources import open_source, whole
     from tokenloom.pipelines.prepare_training import (
         learned_image_tokenizer,
         scene_score,
         text_tokenizer_of,
         watched_prompts,
     )
+    from tokenloom.pipelines.shard_sources import open_training_clips, open_training_source
     from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
     from tokenloom.pipelines.train_model import TransformerRecipe, plan, standardize, train_transformer
 
     recipe = TransformerRecipe(
         data=tuple(arguments.data), clip_data=tuple(arguments.clips), **given(arguments, *RECIPE)
     )
-    source = open_source(arguments.data, arguments.size, recipe.seed, whole)
-    clips = (
-        open_clip_source(arguments.clips, arguments.frames, arguments.size, arguments.rate, recipe.seed)
-        if arguments.clips
-        else None
-    )
     init = TextToImagePipeline.from_pretrained(arguments.init) if arguments.init else None
-    if init and clips and init.transformer.config.num_frames < arguments.frames:
+    if init and arguments.clips and init.transformer.config.num_frames < arguments.frames:
         init.transformer = init.transformer.for_clips(arguments.frames, factorized=bool(arguments.factorized))
     if init and not arguments.tokenizer:
         images = init.image_tokenizer
     else:  # with --init, it goes on learning on codes that it does not know yet
         images = learned_image_tokenizer(arguments.tokenizer or KINDS["image"].default)
+    source = open_training_source(arguments.data, arguments.size, recipe.seed, images)
+    clips = (
+        open_training_clips(arguments.clips, arguments.frames, arguments.size, arguments.rate, recipe.seed, images)
+        if arguments.clips
+        else None
+    )
     if arguments.plan_only:
         print(plan(SharedTransformer(config_of(arguments, images, arguments.text_vocab_size, init)), recipe))
         return 0
