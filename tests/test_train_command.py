@@ -193,7 +193,7 @@ def test_help_tells_the_defaults():
     for name in train.RECIPE + train.SHAPE:
         if isinstance(defaults[name], int | float) and not isinstance(defaults[name], bool):
             assert re.search(rf" {options[name]} [A-Z]+ [^-]*default: {defaults[name]}( |$)", shown), name
-    assert {"data", *train.RECIPE} == set(asdict(TransformerRecipe())), "every choice of the recipe is an option"
+    assert {"data", "clip_data", *train.RECIPE} == set(asdict(TransformerRecipe())), "every choice of the recipe is an option"
 
 
 @pytest.mark.slow

@@ -72,7 +72,8 @@ def test_a_batch_holds_the_codes_of_the_pictures_and_the_tokens_of_their_caption
     batch = batches(5, generator_of(0, 5))
     pictures, captions = source(5, 4)
     table = dict(zip(CAPTIONS, image_tokenizer.encode(toy_pictures()).flatten(1), strict=True))
-    assert torch.equal(batch.codes, torch.stack([table[caption] for caption in captions]))
+    assert torch.equal(batch.codes, torch.stack([table[caption] for caption in captions]).unsqueeze(1))
+    assert torch.equal(batch.frames, torch.zeros(4, 1, dtype=torch.long))  # a picture is the first frame of a clip
     begin = batches.vocabulary.special("begin")
     for row, real, caption in zip(batch.prompts, batch.real, captions, strict=True):
         assert row[real].tolist() == [begin, *toy_text_tokenizer().encode(caption)]
@@ -195,8 +196,8 @@ def test_every_step_has_chance_of_its_own(tmp_path, image_tokenizer, monkeypatch
         seeds.append(generator.initial_seed())
         return made(self, number, generator)
 
-    made = Batches.__call__
-    monkeypatch.setattr(Batches, "__call__", watched)
+    made = Batches.of_pictures
+    monkeypatch.setattr(Batches, "of_pictures", watched)
     run(tmp_path / "a", image_tokenizer)
     assert len(set(seeds)) == 6 + 1  # steps, and the validation, which is the same each time
     run(tmp_path / "b", image_tokenizer, made=recipe(seed=1))
