@@ -80,8 +80,8 @@ class CaptionedShards:
         self._examples = TokenExamples(self.media, self._texts)
         if not any(map(self._examples.caption_content, range(len(self._examples)))):
             raise ValueError(
-                f"{folder}: no {modality} has a caption there; put NAME.txt beside the files, and tokenize their "
-                "folder again with --modality auto, which takes both"
+                f"{folder}: no {modality} has a caption there; put NAME.txt beside each NAME that was tokenized, "
+                "and tokenize the same folder with --modality text into the same shards"
             )
 
     def fitting(self, fits: Callable[[str], bool], wanted: str) -> list[int]:
