@@ -1,8 +1,8 @@
 """Where the codes of training examples come from when they were made before: token shards, mixed with other sources.
 
 A spec that names a folder that `tokenize` wrote, such as "shards/:2", gives codes (int64) where others give pictures
-(uint8), in the order in which the pictures themselves would be drawn. Captions are the texts that were tokenized beside
-them: `cat.txt` of `cat.png`. h w is the grid of codes of a picture.
+(uint8), in the order in which the pictures of the same folder would be drawn. Captions are the texts that were tokenized
+beside them: `cat.txt` of `cat.png`. h w is the grid of codes of a picture, T the frames of a piece of a clip.
 """
 
 import logging
@@ -180,8 +180,8 @@ def open_clip_shards(
     media = shards.media
 
     def fits(content: str) -> bool:
-        length, *clip_grid = media.shape(content)
-        return tuple(clip_grid) == grid and length >= num_frames and media.media(content).get("fps") == rate
+        shape = media.shape(content)
+        return shape[1:] == grid and shape[0] >= num_frames and media.media(content).get("fps") == rate
 
     wanted = f"clips of {num_frames} frames or more of {grid[0]} x {grid[1]} codes (--size {size} --fps {rate:g})"
     indices = shards.fitting(fits, wanted)

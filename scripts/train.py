@@ -32,14 +32,14 @@ RECIPE = (
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", nargs="+", required=True, metavar="SPEC", help="pictures with captions")
+    add("--data", nargs="+", required=True, metavar="SPEC", help="pictures with captions, or their shards")
     add("--out", type=Path, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model")
     add("--tokenizer", metavar="NAME_OR_DIR", help="of pictures; default: that of --init, or tokenloom-photo")
     add("--text-tokenizer", metavar="NAME_OR_DIR", help="default: that of --init, or a new one from the captions")
     add("--text-vocab-size", type=int, default=1024, metavar="N", help="of a new one; default: %(default)s")
-    add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, to learn beside the pictures")
+    add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, or their shards, to learn too")
     add("--frames", type=int, default=17, metavar="N", help="of a clip; default: %(default)s")
     add(
         "--rate", type=float, default=8.0, metavar="HZ", help="frames per second to read clips at; default: %(default)s"

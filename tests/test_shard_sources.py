@@ -105,11 +105,9 @@ def test_the_commands_end_in_the_same_weights_without_the_pictures_and_after_a_k
     common = ["--tokenizer", world / "codes", *TOY, "--steps", 3, "--checkpoint-every", 1, "--decoder", "ar,diffusion"]
     assert tokenloom_train("--data", world / "pictures", "--out", world / "a", *common) == 0
 
-    for modality, name in (("image", "codes"), ("text", "words")):
-        words = ["tokenize", "pictures", "--out", "shards", "--size", SIZE, "--workers", 1, "--modality", modality]
-        paths = {"pictures": world / "pictures", "shards": world / "shards"}
-        words = [str(paths.get(word, word)) for word in words]
-        assert cli.main([*words, "--tokenizer", str(world / name)]) == 0
+    words = ["tokenize", world / "pictures", "--out", world / "shards", "--size", SIZE, "--workers", 1]
+    words += ["--tokenizer", world / "codes", "--text-tokenizer", world / "words"]
+    assert cli.main([*map(str, words)]) == 0
     (world / "pictures").rename(world / "gone")
 
     draw = train_model.Batches.__call__
