@@ -1,8 +1,8 @@
 """Where the codes of training examples come from when they were made before: token shards, mixed with other sources.
 
 A spec that names a folder that `tokenize` wrote, such as "shards/:2", gives codes (int64) where others give pictures
-(uint8), in the order in which the pictures of the same folder would be drawn. Captions are the texts that were tokenized
-beside them: `cat.txt` of `cat.png`. h w is the grid of codes of a picture, T the frames of a piece of a clip.
+(uint8), in the order in which the pictures of the same folder would be drawn. Captions are the texts that were
+tokenized beside them: `cat.txt` of `cat.png`. h w is the grid of codes of a picture, T the frames of a piece of a clip.
 """
 
 import logging
