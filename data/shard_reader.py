@@ -4,7 +4,7 @@ t is the first axis of the ids: time, in clips and in sound.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,13 @@ def shard_folders(folder: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise ValueError(f"{root}: no token shards there; point at a folder that tokenize wrote to its end")
     return found
+
+
+def holds_shards(folder: str | os.PathLike[str]) -> bool:
+    """Whether token shards lie in `folder`, or below it by modality: a manifest with a shard beside it."""
+    root = Path(folder)
+    manifests = (root / MANIFEST, *root.glob(f"*/{MANIFEST}"))
+    return any(manifest.is_file() and shard_paths(manifest.parent) for manifest in manifests)
 
 
 class ShardReader:
@@ -68,16 +75,37 @@ class ShardReader:
         path, shape = self._place(content)
         return self._checked(read_ids(path, [content])[content], shape, path)
 
+    def several(self, contents: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """Each of these contents and its int64 ids, shard by shard: opening one for every content costs a millisecond.
+
+        Raises:
+            ValueError: as `ids`.
+        """
+        by_path: dict[Path, list[str]] = {}
+        for content in dict.fromkeys(contents):
+            by_path.setdefault(self._place(content)[0], []).append(content)
+        for path, together in by_path.items():
+            for content, ids in read_ids(path, together).items():
+                yield content, self._checked(ids, self._place(content)[1], path)
+
+    def part(self, content: str, start: int, end: int) -> Tensor:
+        """Int64 ids of one content from step `start` of t to before `end`.
+
+        Raises:
+            ValueError: as `ids`.
+        """
+        path, shape = self._place(content)
+        return self._checked(read_part(path, content, slice(start, end)), [end - start, *shape[1:]], path)
+
     def parts(self, content: str, length: int) -> Iterator[Tensor]:
         """Int64 ids of one content, `length` steps of t after the other: a film need not be in memory at once.
 
         Raises:
             ValueError: as `ids`.
         """
-        path, shape = self._place(content)
-        for start in range(0, shape[0], length):
-            end = min(start + length, shape[0])
-            yield self._checked(read_part(path, content, slice(start, end)), [end - start, *shape[1:]], path)
+        steps = self.shape(content)[0]
+        for start in range(0, steps, length):
+            yield self.part(content, start, min(start + length, steps))
 
     def _place(self, content: str) -> tuple[Path, list[int]]:
         entry = self.manifest["contents"][content]

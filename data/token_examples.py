@@ -43,10 +43,17 @@ class TokenExamples(Sequence[TokenExample]):
     def __getitem__(self, index: int | slice) -> TokenExample | list[TokenExample]:
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
-        name = self.names[index]
-        content, caption = self.media.files[name], self._caption_of.get(_stem(name))
+        content, caption = self.content(index), self.caption_content(index)
         text = self.captions.ids(caption) if self.captions and caption else None
-        return TokenExample(name, self.media.ids(content), self.media.media(content), text)
+        return TokenExample(self.names[index], self.media.ids(content), self.media.media(content), text)
+
+    def content(self, index: int) -> str:
+        """By which `media` knows an example."""
+        return self.media.files[self.names[index]]
+
+    def caption_content(self, index: int) -> str | None:
+        """By which `captions` knows what was written beside it."""
+        return self._caption_of.get(_stem(self.names[index]))
 
 
 def _stem(name: str) -> PurePosixPath:

@@ -24,7 +24,8 @@ CACHED_SIDES = 4  # frames are kept at so many times the size that is trained on
 
 log = logging.getLogger(__name__)
 
-# (number, count) -> uint8 (count, 3, T, size, size) and a caption each: a PictureSource whose pictures move.
+# A PictureSource whose pictures move: (number, count) -> uint8 (count, 3, T, size, size), or codes of token shards,
+# int64 (count, T, h, w), and a caption each.
 ClipSource = PictureSource
 
 
@@ -89,16 +90,17 @@ def open_clip_source(specs: Sequence[str], num_frames: int, size: int, rate: flo
         ValueError: there is no spec, a path holds no clips that are long enough, a share is no positive number, or
             scenes are asked for in another length than theirs.
     """
-    sources: list[ClipSource] = []
     names, shares = parse_shares(specs)
-    for name in names:
-        if name == "scenes":
-            if num_frames != NUM_FRAMES:
-                raise ValueError(f"clips of scenes have {NUM_FRAMES} frames, got {num_frames}; ask for as many")
-            sources.append(SceneClipSource(size, seed))
-            continue
-        frames = ClipFrames(Path(name), float(1 / Fraction(rate)), CACHED_SIDES * size)
-        for broken in frames.failed:
-            log.warning("skipped %s", broken)
-        sources.append(ClipFileSource(frames, num_frames, size, seed))
-    return MixedSource(tuple(sources), shares)
+    return MixedSource(tuple(clip_source_of(name, num_frames, size, rate, seed) for name in names), shares)
+
+
+def clip_source_of(name: str, num_frames: int, size: int, rate: float, seed: int) -> ClipSource:
+    """ "scenes", or the clips of a path; as `open_clip_source`."""
+    if name == "scenes":
+        if num_frames != NUM_FRAMES:
+            raise ValueError(f"clips of scenes have {NUM_FRAMES} frames, got {num_frames}; ask for as many")
+        return SceneClipSource(size, seed)
+    frames = ClipFrames(Path(name), float(1 / Fraction(rate)), CACHED_SIDES * size)
+    for broken in frames.failed:
+        log.warning("skipped %s", broken)
+    return ClipFileSource(frames, num_frames, size, seed)

@@ -33,7 +33,8 @@ CAPTIONS_OF_SCENES = 3000  # of each kind
 
 log = logging.getLogger(__name__)
 
-Pictures = tuple[Tensor, list[str]]  # uint8 (count, 3, size, size), and a caption each ("" if there is none)
+# Uint8 (count, 3, size, size), or codes of token shards, int64 (count, h, w); and a caption each ("" if there is none)
+Pictures = tuple[Tensor, list[str]]
 Crop = Callable[[Image.Image, int, torch.Generator], Tensor]
 ReadExample = Callable[[int, torch.Generator], tuple[Tensor, str]]  # its pixels, cut as the generator says; its caption
 
@@ -176,14 +177,23 @@ class MixedSource:
     sources: tuple[PictureSource, ...]
     shares: tuple[float, ...]
 
-    def __call__(self, number: int, count: int) -> Pictures:
+    def parts(self, number: int, count: int) -> list[Pictures]:
+        """What each source gives to a batch: pictures of one and codes of another cannot be stacked."""
         ends = [round(count * sum(self.shares[: k + 1]) / sum(self.shares)) for k in range(len(self.shares))]
         counts = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-        parts = [source(number, n) for source, n in zip(self.sources, counts, strict=True) if n]
+        return [source(number, n) for source, n in zip(self.sources, counts, strict=True) if n]
+
+    def __call__(self, number: int, count: int) -> Pictures:
+        parts = self.parts(number, count)
         return torch.cat([images for images, _ in parts]), [caption for _, captions in parts for caption in captions]
 
     def captions(self) -> Iterable[str]:
         return (caption for source in self.sources for caption in source.captions())
+
+
+def parts_of(source: PictureSource, number: int, count: int) -> list[Pictures]:
+    """Batch `number` of `count` examples, in as many parts as there are sources."""
+    return source.parts(number, count) if isinstance(source, MixedSource) else [source(number, count)]
 
 
 def parse_spec(text: str) -> tuple[str, float]:
@@ -234,8 +244,9 @@ def open_source(specs: Sequence[str], size: int, seed: int, crop: Crop) -> Mixed
         ValueError: there is no spec, a path holds neither pictures nor clips, or a share is no positive number.
     """
     names, shares = parse_shares(specs)
-    sources: list[PictureSource] = [
-        SceneSource(size, seed) if name == "scenes" else FileSource(open_files(Path(name)), size, seed, crop)
-        for name in names
-    ]
-    return MixedSource(tuple(sources), shares)
+    return MixedSource(tuple(source_of(name, size, seed, crop) for name in names), shares)
+
+
+def source_of(name: str, size: int, seed: int, crop: Crop) -> PictureSource:
+    """ "scenes", or the files of a path; as `open_source`."""
+    return SceneSource(size, seed) if name == "scenes" else FileSource(open_files(Path(name)), size, seed, crop)

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import pack, rearrange, unpack
 from torch import Tensor, nn
 
 from ..data.loader import generator_of
@@ -30,7 +30,7 @@ from ..tokenizers.sequence import prompt_batch
 from ..tokenizers.text import TextTokenizer
 from .clip_order import mean_known, training_frames
 from .clip_sources import ClipSource
-from .picture_sources import VALIDATION_NUMBER, PictureSource
+from .picture_sources import VALIDATION_NUMBER, Pictures, PictureSource, parts_of
 from .text_to_image import TextToImagePipeline, seeded, words_of
 from .train_loop import LoopConfig, train
 from .train_reconstruction import to_range
@@ -87,22 +87,29 @@ class Batches:
         return self.of_pictures(number, generator)
 
     def of_pictures(self, number: int, generator: torch.Generator) -> Batch:
-        pictures, captions = self.source(number, self.recipe.batch_size)
-        frames = torch.zeros(len(pictures), 1, dtype=torch.long)
-        return self._batch(pictures.unsqueeze(1), frames, captions, generator)
+        parts = parts_of(self.source, number, self.recipe.batch_size)
+        frames = torch.zeros(self.recipe.batch_size, 1, dtype=torch.long)
+        return self._batch([(pictures.unsqueeze(1), captions) for pictures, captions in parts], frames, generator)
 
     def of_clips(self, number: int, generator: torch.Generator) -> Batch:
         """The same number of frames of each clip, the last to be learned after the others."""
         assert self.clips is not None
-        clips, captions = self.clips(number, self.recipe.batch_size)
-        frames = training_frames(clips.shape[2], len(clips), generator)
-        pictures = clips.transpose(1, 2)[torch.arange(len(clips))[:, None], frames]  # (B, m + 1, 3, H, W)
-        return self._batch(pictures, frames, captions, generator)
+        parts = parts_of(self.clips, number, self.recipe.batch_size)
+        clips = [clips if clips.dtype == torch.long else clips.transpose(1, 2) for clips, _ in parts]  # (n, T, ...)
+        frames = training_frames(clips[0].shape[1], self.recipe.batch_size, generator)
+        learned = [
+            (clip[torch.arange(len(clip))[:, None], frame], captions)
+            for clip, frame, (_, captions) in zip(clips, frames.split([*map(len, clips)]), parts, strict=True)
+        ]
+        return self._batch(learned, frames, generator)
 
-    def _batch(self, pictures: Tensor, frames: Tensor, captions: Sequence[str], generator: torch.Generator) -> Batch:
-        """Uint8 pictures (B, m + 1, 3, H, W), and which frames of their clips they are: int64 (B, m + 1)."""
-        flat = to_range(rearrange(pictures, "B m C H W -> (B m) C H W").to(self.device))
-        codes = rearrange(self.image_tokenizer.encode(flat), "(B m) h w -> B m (h w)", B=len(pictures))
+    def _batch(self, parts: list[Pictures], frames: Tensor, generator: torch.Generator) -> Batch:
+        """Uint8 pictures (n, m + 1, 3, H, W) or int64 codes (n, m + 1, h, w) of each source, with their captions.
+
+        `frames`, int64 (B, m + 1), says which of their clips they are.
+        """
+        codes = torch.cat([codes_of(pictures.to(self.device), self.image_tokenizer) for pictures, _ in parts])
+        captions = [caption for _, captions in parts for caption in captions]
         dropped = torch.rand(len(captions), generator=generator) < self.recipe.drop_caption
         tokens = [
             [] if drop else self.text_tokenizer.encode(caption)[: self.recipe.prompt_length - 1]
@@ -111,14 +118,25 @@ class Batches:
         prompts, real = prompt_batch(tokens, self.vocabulary)
         missing = self.recipe.prompt_length - prompts.shape[1]
         prompts, real = F.pad(prompts, (0, missing)), F.pad(real, (0, missing))
+        codes = rearrange(codes, "B m h w -> B m (h w)")
         return Batch(prompts.to(self.device), real.to(self.device), codes, frames.to(self.device))
+
+
+def codes_of(pictures: Tensor, image_tokenizer: ImageTokenizer) -> Tensor:
+    """Uint8 pictures (..., 3, H, W) -> int64 codes (..., h, w); codes, as token shards give them, pass as they are."""
+    if pictures.dtype == torch.long:
+        return pictures
+    flat, axes = pack([pictures], "* C H W")
+    (codes,) = unpack(image_tokenizer.encode(to_range(flat)), axes, "* h w")
+    return codes
 
 
 @torch.no_grad()
 def standardize(model: SharedTransformer, image_tokenizer: ImageTokenizer, source: PictureSource) -> None:
     """Set the model's latent statistics to those of pictures of `source`."""
-    pictures, _ = source(VALIDATION_NUMBER - 1, 256)
-    latents = image_tokenizer.quantizer.ids_to_latents(image_tokenizer.encode(to_range(pictures))).flatten(0, -2)
+    parts = parts_of(source, VALIDATION_NUMBER - 1, 256)
+    codes = torch.cat([codes_of(pictures, image_tokenizer) for pictures, _ in parts])
+    latents = image_tokenizer.quantizer.ids_to_latents(codes).flatten(0, -2)
     model.latent_mean.copy_(latents.mean(0))
     model.latent_std.copy_(latents.std(0).clamp(min=1e-3))
 

@@ -36,6 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="shipped name or folder; default: tokenloom-photo for pictures and, frame by frame, for clips; that of "
         "tokenloom-mini for texts",
     )
+    add(
+        "--text-tokenizer",
+        metavar="NAME_OR_DIR",
+        help="of texts, such as captions, where --tokenizer is one of the media beside them; default: --tokenizer",
+    )
     add("--size", type=int, metavar="PIXELS", help="make pictures and clips squares of this side; default: as they are")
     add("--fps", type=float, metavar="RATE", help="take so many frames per second of clips; default: as they are")
     add("--workers", type=int, metavar="N", help="processes, each at one file at a time; default: one per core")
@@ -101,6 +106,7 @@ def tokenize(modality: str, files: dict[str, Path], arguments: argparse.Namespac
     out, device, size = arguments.out, arguments.device, arguments.size
     name = arguments.tokenizer or open_tokenizer.KINDS[modality].default
     if modality == "text":
+        name = arguments.text_tokenizer or name
         return tokenize_texts(files, out, open_tokenizer.open_text_tokenizer(name), tokenizer_name=name, crew=crew)
     if modality == "image":
         pictures = open_tokenizer.open_image_tokenizer(name).to(device)

@@ -1,9 +1,9 @@
 """Train the shared transformer on captioned pictures and clips, under any mix of the three decoders.
 
---data takes "scenes" (the built-in world), folders and tars; several are mixed: "scenes:3 photos:1" draws three scenes
-to one photo. --clips takes clips in the same way. Curves, sample grids and checkpoints lie in --out, the finished model
-in --out/final. A run that was killed and is started again with --resume ends in the same weights. `accelerate launch`
-trains on several devices.
+--data takes "scenes" (the built-in world), folders, tars, and token shards that `tokenize` made of captioned files with
+the same tokenizer; several are mixed: "scenes:3 photos:1" draws three scenes to one photo. --clips takes clips in the
+same way. Curves, sample grids and checkpoints lie in --out, the finished model in --out/final. A run that was killed
+and is started again with --resume ends in the same weights. `accelerate launch` trains on several devices.
 """
 
 import argparse
@@ -32,14 +32,14 @@ RECIPE = (
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", nargs="+", required=True, metavar="SPEC", help="pictures with captions")
+    add("--data", nargs="+", required=True, metavar="SPEC", help="pictures with captions, or their shards")
     add("--out", type=Path, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model")
     add("--tokenizer", metavar="NAME_OR_DIR", help="of pictures; default: that of --init, or tokenloom-photo")
     add("--text-tokenizer", metavar="NAME_OR_DIR", help="default: that of --init, or a new one from the captions")
     add("--text-vocab-size", type=int, default=1024, metavar="N", help="of a new one; default: %(default)s")
-    add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, to learn beside the pictures")
+    add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, or their shards, to learn too")
     add("--frames", type=int, default=17, metavar="N", help="of a clip; default: %(default)s")
     add(
         "--rate", type=float, default=8.0, metavar="HZ", help="frames per second to read clips at; default: %(default)s"
@@ -85,34 +85,33 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--init brings its text tokenizer; leave out --text-tokenizer")
 
     from tokenloom.models.transformer import SharedTransformer
-    from tokenloom.pipelines.clip_sources import open_clip_source
     from tokenloom.pipelines.open_tokenizer import KINDS
-    from tokenloom.pipelines.picture_sources import open_source, whole
     from tokenloom.pipelines.prepare_training import (
         learned_image_tokenizer,
         scene_score,
         text_tokenizer_of,
         watched_prompts,
     )
+    from tokenloom.pipelines.shard_sources import open_training_clips, open_training_source
     from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
     from tokenloom.pipelines.train_model import TransformerRecipe, plan, standardize, train_transformer
 
     recipe = TransformerRecipe(
         data=tuple(arguments.data), clip_data=tuple(arguments.clips), **given(arguments, *RECIPE)
     )
-    source = open_source(arguments.data, arguments.size, recipe.seed, whole)
-    clips = (
-        open_clip_source(arguments.clips, arguments.frames, arguments.size, arguments.rate, recipe.seed)
-        if arguments.clips
-        else None
-    )
     init = TextToImagePipeline.from_pretrained(arguments.init) if arguments.init else None
-    if init and clips and init.transformer.config.num_frames < arguments.frames:
+    if init and arguments.clips and init.transformer.config.num_frames < arguments.frames:
         init.transformer = init.transformer.for_clips(arguments.frames, factorized=bool(arguments.factorized))
     if init and not arguments.tokenizer:
         images = init.image_tokenizer
     else:  # with --init, it goes on learning on codes that it does not know yet
         images = learned_image_tokenizer(arguments.tokenizer or KINDS["image"].default)
+    source = open_training_source(arguments.data, arguments.size, recipe.seed, images)
+    clips = (
+        open_training_clips(arguments.clips, arguments.frames, arguments.size, arguments.rate, recipe.seed, images)
+        if arguments.clips
+        else None
+    )
     if arguments.plan_only:
         print(plan(SharedTransformer(config_of(arguments, images, arguments.text_vocab_size, init)), recipe))
         return 0
