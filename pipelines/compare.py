@@ -57,7 +57,7 @@ def flicker(clips: Tensor) -> float:
     The residual of a median of three, which film restoration knows as the spike detection index: what leaves its value
     in one frame and is back in the next counts in full; what stands still or changes one way, as most of a motion does,
     counts nothing. Differences of neighbouring frames would take motion for flicker. Clips of the built-in world have
-    0.0005 at most, and 0.006 where a small object circles another so fast that it leaves a place within two frames.
+    at most 0.0005 in the mean of a motion, and 0.006 where an object circles another and is out of its place at once.
 
     Raises:
         ValueError: there are fewer than three frames.
