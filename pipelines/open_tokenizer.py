@@ -25,7 +25,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "image": Kind(default="tokenloom-photo", part="image_tokenizer", file="config.json"),
-    "video": Kind(default="tokenloom-photo", part="video_tokenizer", file="config.json"),
+    "video": Kind(default="tokenloom-footage", part="video_tokenizer", file="config.json"),
     "text": Kind(default="tokenloom-mini", part="text_tokenizer", file="tokenizer.json"),
 }
 

@@ -33,8 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--tokenizer",
         metavar="NAME_OR_DIR",
-        help="shipped name or folder; default: tokenloom-photo for pictures and, frame by frame, for clips; that of "
-        "tokenloom-mini for texts",
+        help="shipped name or folder; default: tokenloom-photo for pictures, tokenloom-footage for clips (an image "
+        "tokenizer takes them frame by frame); that of tokenloom-mini for texts",
     )
     add(
         "--text-tokenizer",
