@@ -133,8 +133,17 @@ def read_audio(
     rate = sample_rate or probe_audio(source, name=name).sample_rate
     name = name or name_of(source, "sound")
     blocks: list[Tensor] = []
-    options = {"start": start, "stop": stop, "keep_decodable": keep_decodable, "name": name}
-    with closing(read_blocks(source, sample_rate=rate, mono=mono, block=rate, **options)) as reading:
+    reading = read_blocks(
+        source,
+        sample_rate=rate,
+        mono=mono,
+        start=start,
+        stop=stop,
+        block=rate,
+        keep_decodable=keep_decodable,
+        name=name,
+    )
+    with closing(reading):
         for number, samples in enumerate(reading):
             if number + samples.shape[1] / rate > limit_s:
                 raise MediaError(name, f"longer than {limit_s:g} s; say start and stop, or read it in blocks")

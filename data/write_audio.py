@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ def _encode(path: Path, blocks: Iterable[Tensor], form: Format, rate: int, chann
         options["rf64"] = "auto"  # where 32 bits do not hold its size
     with av.open(str(path.absolute()), "w", format=form.container, options=options) as out:
         layout = av.AudioLayout(f"{channels}c") if channels > 2 else ("mono", "stereo")[channels - 1]
-        stream = out.add_stream(form.codec, rate=rate, layout=layout)
+        stream = cast("av.AudioStream", out.add_stream(form.codec, rate=rate, layout=layout))
         stream.codec_context.thread_count = 1
         converter = av.AudioResampler(stream.format, stream.layout, rate, stream.codec_context.frame_size or None)
         position = 0

