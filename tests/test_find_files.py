@@ -4,9 +4,12 @@ import io
 import os
 
 import pytest
+import torch
 from PIL import Image
 
 from tokenloom.data.find_files import find_files, modality_of, sort_files
+from tokenloom.data.write_audio import write_audio
+from tokenloom.data.write_video import write_video
 
 
 @pytest.fixture
@@ -59,6 +62,15 @@ def test_an_animation_is_a_clip_and_one_frame_is_a_picture(tmp_path, kind):
         (tmp_path / f"{name}.{kind}").write_bytes(data)
     assert list(find_files([tmp_path], "video")) == [f"moving.{kind}"]
     assert list(find_files([tmp_path], "image")) == [f"cut.{kind}", f"still.{kind}"]
+
+
+def test_a_container_of_video_without_a_picture_is_a_sound(tmp_path):
+    write_audio(tmp_path / "a.ogg", torch.zeros(1, 4_000), 16_000)
+    write_video(tmp_path / "moving.mp4", torch.zeros(3, 2, 16, 16), fps=10)
+    (tmp_path / "talk.webm").write_bytes((tmp_path / "a.ogg").read_bytes())
+    (tmp_path / "broken.mp4").write_bytes(b"")
+    assert list(find_files([tmp_path], "audio")) == ["a.ogg", "talk.webm"]
+    assert list(find_files([tmp_path], "video")) == ["broken.mp4", "moving.mp4"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -214,8 +214,8 @@ def test_a_prompt_that_cannot_be_drawn_is_told_and_the_others_keep_their_seeds(r
         ("image-to-video", ["text.txt"], "text.txt: not a picture"),
         ("interpolate", ["picture.png", "missing.png"], "missing.png: No such file"),
         ("extend", ["missing.mp4"], "missing.mp4: No such file"),
-        ("extend", ["text.txt"], "text.txt: not a video of a known format"),
-        ("extend", ["picture.png"], "picture.png: not a video of a known format"),
+        ("extend", ["text.txt"], "text.txt: no video of a known format"),
+        ("extend", ["picture.png"], "picture.png: no video of a known format"),
         ("extend", ["clip.gif"], "clip.gif: a clip to be continued may last 1 seconds"),
     ],
 )
