@@ -166,7 +166,7 @@ class SharedTransformer(nn.Module, Pretrained):
         """This model, which knew pictures or shorter clips, for clips of `num_frames`; pictures stay as they were."""
         longer = SharedTransformer(replace(self.config, num_frames=num_frames, factorized=factorized))
         known = self.state_dict()
-        table = longer.place[2].weight.detach().zero_()
+        table = cast(nn.Embedding, longer.place[2]).weight.detach().zero_()
         if self.config.num_frames > 1:
             table[: len(known["place.2.weight"])] = known["place.2.weight"]
         longer.load_state_dict(known | {"place.2.weight": table})
