@@ -37,6 +37,10 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup
 	@echo "demo: drawing one prompt with every decoder, from the shipped weights"
 	@$(BIN)/tokenloom compare "a red circle to the left of a blue square" --decoders ar,masked,diffusion --out outputs/demo
+	@echo "demo: drawing a clip, turning it into tokens, and the tokens back"
+	@$(BIN)/tokenloom text-to-video "a red circle moves to the right" --decoder masked --out outputs/demo/clip.mp4
+	@$(BIN)/tokenloom tokenize-video outputs/demo/clip.mp4 --out outputs/demo/shards
+	@$(BIN)/tokenloom detokenize outputs/demo/shards --out outputs/demo/from-tokens
 
 test: setup
 	@echo "test: running the tests"
