@@ -213,7 +213,7 @@ def test_the_table_has_a_line_for_each_and_the_summary_is_json():
     usual = DEFAULTS["diffusion"]
     assert first.endswith(
         f"guidance_scale {usual.guidance_scale:g}, num_inference_steps {usual.num_inference_steps}, "
-        "guidance_from 1, guidance_until 0"
+        f"temperature {usual.temperature:g}, guidance_from 1, guidance_until 0"
     )
 
 
