@@ -65,6 +65,17 @@ def check_clips(clips: Tensor) -> Tensor:
     return _check_range(clips, "clips")
 
 
+def check_sounds(sounds: Tensor) -> Tensor:
+    """The sounds themselves: float (B, 1, S) in [-1, 1], none of the three zero.
+
+    Raises:
+        ValueError: they are anything else. Nothing is clipped in silence.
+    """
+    if sounds.ndim != 3 or sounds.shape[1] != 1 or 0 in sounds.shape:
+        raise ValueError(f"sounds must be (B, 1, S), got {tuple(sounds.shape)}; mix channels to one, add a batch axis")
+    return _check_range(sounds, "sounds")
+
+
 def _check_range(media: Tensor, name: str) -> Tensor:
     if not media.is_floating_point():
         raise ValueError(f"{name} must be floats in [-1, 1], got {media.dtype}; divide by 127.5 and subtract 1")
@@ -77,6 +88,13 @@ def check_clip_ids(ids: Tensor) -> Tensor:
     """The ids of clips themselves: (B, t, h, w)."""
     if ids.ndim != 4:
         raise ValueError(f"ids must be (B, t, h, w), got {tuple(ids.shape)}")
+    return ids
+
+
+def check_sound_ids(ids: Tensor) -> Tensor:
+    """The ids of sounds themselves: (B, K, t)."""
+    if ids.ndim != 3:
+        raise ValueError(f"ids must be (B, K, t), got {tuple(ids.shape)}")
     return ids
 
 
