@@ -14,7 +14,8 @@ from PIL import Image
 
 from .folders import Entry, Example, Examples, NothingFoundError, Piece, find_entries
 from .media import MAX_BYTES, WHITE, MediaError
-from .open_video import Source, open_video
+from .open_media import Source
+from .open_video import open_video
 from .upright import Upright
 from .video import shown_at
 

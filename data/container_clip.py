@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from .clip import MAX_CLIP_PIXELS, TimedFrame, check_pixels
 from .media import MediaError
+from .packets import decode_packets
 
 if TYPE_CHECKING:  # PyAV is imported where it is used
     from av import Packet, VideoCodecContext, VideoFrame, VideoStream
@@ -92,28 +93,14 @@ class ContainerClip:
                 raise MediaError(self.name, f"damaged at {float(time):.2f} s")
 
     def _decoded(self) -> Iterator["VideoFrame"]:
-        packets = self.container.demux(self.stream)
-        while (frames := self._next_frames(packets)) is not None:
-            yield from frames
+        return decode_packets(self.container.demux(self.stream), self._decode, self.name, self.keep_decodable)
 
-    def _next_frames(self, packets: "Iterator[Packet[VideoStream]]") -> "list[VideoFrame] | None":
-        """What the next packet gives, often nothing; None after the last one."""
-        import av
-
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return None
-            if not packet.size and packet.dts is not None:
-                return []  # avi's way to say "as before"; the decoder would take it for the end
-            cut = packet.is_corrupt or (self._is_gif and not _ends_as_gif(bytes(packet)))
-            if not cut:  # some decoders would show half a frame
-                return self._decoder.decode(packet)
-        except (av.InvalidDataError, av.EOFError):
-            pass
-        if not self.keep_decodable:
-            raise MediaError(self.name, "damaged: a part of it cannot be decoded")
-        return []
+    def _decode(self, packet: "Packet[VideoStream]") -> "list[VideoFrame] | None":
+        if not packet.size and packet.dts is not None:
+            return []  # avi's way to say "as before"; the decoder would take it for the end
+        if self._is_gif and not _ends_as_gif(bytes(packet)):  # some decoders would show half a frame
+            return None
+        return self._decoder.decode(packet)
 
 
 def _ends_as_gif(data: bytes) -> bool:

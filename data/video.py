@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .clip import Clip, TimedFrame
 from .media import WHITE, MediaError
-from .open_video import Source, open_video
+from .open_media import Source
+from .open_video import open_video
 from .upright import Upright
 
 if TYPE_CHECKING:  # PyAV is imported where it is used
