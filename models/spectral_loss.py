@@ -1,7 +1,8 @@
-"""What the ear hears of the difference of two sounds: log-mel energies at several resolutions (arXiv:2306.06546, sec. 3).
+"""What the ear hears of the difference of two sounds: log-mel energies at several resolutions (arXiv:2306.06546).
 
-B sounds, S samples. A short window tells when, a long one which harmonics; no one window tells both. Phases do not count,
-so a decoder is free to choose those that a listener could not tell apart.
+B sounds, S samples. A short window tells when, a long one which harmonics; none tells both. Phases do not count, so a
+decoder may choose those that a listener could not tell apart; `phase_distance` holds it to those of the original, where
+the codes have bits to spare.
 """
 
 from functools import lru_cache
@@ -17,18 +18,23 @@ FLOOR = 1e-4  # of the mean magnitude of a band, where a sine of full scale has 
 
 @lru_cache
 def _window_and_filters(n_fft: int, num_mels: int, sample_rate: int) -> tuple[Tensor, Tensor]:
-    """Hann window of sum 1, (n_fft,), and filters that take the mean magnitude of a band, (n_fft // 2 + 1, num_mels)."""
+    """Hann window of sum 1, (n_fft,), and filters for the mean magnitude of a band, (n_fft // 2 + 1, num_mels)."""
     window = torch.hann_window(n_fft)
     return window / window.sum(), mel_filters(num_mels, n_fft, sample_rate).T * (sample_rate / n_fft)
 
 
+def _spectrum(sounds: Tensor, window: Tensor) -> Tensor:
+    """Complex (B, frames, bins) of float (B, 1, S), frames half a window apart."""
+    return torch.fft.rfft(sounds[:, 0].unfold(-1, len(window), len(window) // 2) * window)
+
+
 def log_mel(sounds: Tensor, n_fft: int, num_mels: int, sample_rate: int) -> Tensor:
-    """Float (B, 1, S) -> natural logarithm of the magnitude in each band, (B, frames, num_mels), frames n_fft / 2 apart.
+    """Float (B, 1, S) -> logarithm of the magnitude in each band, (B, frames, num_mels), frames n_fft / 2 apart.
 
     S must be at least n_fft; samples after the last whole frame do not count.
     """
     window, filters = (x.to(sounds) for x in _window_and_filters(n_fft, num_mels, sample_rate))
-    spectrum = torch.fft.rfft(sounds[:, 0].unfold(-1, n_fft, n_fft // 2) * window)
+    spectrum = _spectrum(sounds, window)
     magnitude = (
         spectrum.real.square() + spectrum.imag.square() + 1e-12
     ).sqrt()  # abs() is slower, and has no slope at 0
@@ -53,3 +59,15 @@ def mel_distance(sounds: Tensor, targets: Tensor, sample_rate: int) -> Tensor:
         for scale in scales
     ]
     return torch.stack(distances).mean(0)
+
+
+def phase_distance(sounds: Tensor, targets: Tensor, sample_rate: int, n_fft: int = 512) -> Tensor:
+    """Mean modulus of the difference of complex spectra, in means of the target's magnitude, of (B, 1, S) twice -> (B,).
+
+    1 is as far as silence is; S must be at least `n_fft`.
+    """
+    window = _window_and_filters(n_fft, n_fft // 8, sample_rate)[0].to(sounds)
+    ours, theirs = _spectrum(sounds, window), _spectrum(targets, window)
+    error = ours - theirs
+    modulus = (error.real.square() + error.imag.square() + 1e-12).sqrt().mean((1, 2))
+    return modulus / (theirs.abs().mean((1, 2)) + FLOOR)

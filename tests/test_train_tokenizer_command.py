@@ -213,8 +213,8 @@ def test_the_plan_counts_the_arithmetic_of_the_convolutions():
         if weight.ndim == 4:
             fine = "scales.0" in name or ("stem" in name and "encoder" in name) or name == "decoder.head.weight"
             macs += weight.numel() * (16**2 if fine else 8**2)
-    assert cost(tokenizer, (64, 64))[0] == 3 * 2 * macs
-    assert cost(tokenizer, (128, 128))[0] == 4 * cost(tokenizer, (64, 64))[0]
+    assert cost(tokenizer, (3, 64, 64))[0] == 3 * 2 * macs
+    assert cost(tokenizer, (3, 128, 128))[0] == 4 * cost(tokenizer, (3, 64, 64))[0]
 
 
 def test_help_tells_the_defaults_of_the_recipes():

@@ -44,9 +44,16 @@ MAX_LOG_MAGNITUDE = math.log(FRAME)  # no frame in [-1, 1] has more
 FORMAT_VERSION = 1
 
 
+def usual_levels() -> tuple[tuple[int, ...], ...]:
+    """8 codebooks of 10 bits, 0.5 kb/s each: two tell of the envelope, the third of the pulses, and so on in turn."""
+    of_pulses = (0, 0, 4, 0, 0, 1, 0, 0)  # bits for each of the two
+    of_envelope = falling_levels(dims=30, bits=[10 - 2 * bits for bits in of_pulses])
+    return tuple((2**bits, 2**bits, *level) for bits, level in zip(of_pulses, of_envelope, strict=True))
+
+
 @dataclass(frozen=True, kw_only=True)
 class AudioTokenizerConfig:
-    levels: tuple[tuple[int, ...], ...] = falling_levels(dims=40, num_levels=8, bits=10)  # cells, K x D
+    levels: tuple[tuple[int, ...], ...] = usual_levels()  # cells, K x D: two dimensions of pulses, then the envelope
     width: int = 192  # channels at 50 Hz
     fine_width: int = 160  # channels at 100 Hz
     encoder_blocks: int = 2
@@ -88,7 +95,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.register_buffer("hann", torch.hann_window(FRAME), persistent=False)
         self.register_buffer("filters", mel_filters(NUM_MELS, FRAME, SAMPLE_RATE).T, persistent=False)
-        self.linear = nn.Linear(2 * NUM_MELS, config.dims)
+        self.linear = nn.Linear(2 * NUM_MELS, config.dims - 2)
         self.stem = nn.Linear(2 * (NUM_MELS + FRAME), config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.window) for _ in range(config.encoder_blocks))
         self.head = zeroed(nn.Linear(config.width, config.dims))
@@ -96,28 +103,42 @@ class Encoder(nn.Module):
     def forward(self, steps: Tensor, cache: Cache) -> Tensor:
         frames = windows(steps, OVERLAP, "frames", cache)  # (B, 2 t, FRAME)
         log_mel = self.log_mel(frames)
+        pulses = rearrange(self.pulses(frames), "B (t two) -> B t two", two=2)
         level = frames.square().mean(-1, keepdim=True).sqrt()
         x = torch.cat([log_mel / 4, frames / (level + FLOOR)], dim=-1)  # both of the order of 1, however loud
         x = self.stem(rearrange(x, "B (t two) C -> B t (two C)", two=2))
         for block in self.blocks:
             x = block(x, cache)
-        return self.linear(rearrange(log_mel, "B (t two) M -> B t (two M)", two=2)) + self.head(F.silu(x))
+        envelope = self.linear(rearrange(log_mel, "B (t two) M -> B t (two M)", two=2))
+        return torch.cat([pulses, envelope], dim=-1) + self.head(F.silu(x))  # (B, t, D)
 
     def log_mel(self, frames: Tensor) -> Tensor:
         """Frames (..., FRAME) -> log(1 + energy / FLOOR) in each mel band, (..., NUM_MELS), 0 for silence."""
         return torch.log1p(torch.fft.rfft(frames * self.hann).abs() @ self.filters / FLOOR)
+
+    def pulses(self, frames: Tensor) -> Tensor:
+        """Frames (B, n, FRAME) -> where in the middle step of each its strongest pulse lies, (B, n), unbounded.
+
+        That is where the frame resembles most what has its magnitudes and phases of zero. Bounded, 0 is the middle of
+        the frame, -1 and 1 are half a step before and after it.
+        """
+        spectrum = torch.fft.rfft(frames * self.hann)
+        likeness = torch.fft.irfft(spectrum * spectrum.abs(), FRAME)[..., STEP : 2 * STEP]
+        place = (2 * likeness.argmax(-1) + 1) / STEP - 1  # in (-1, 1)
+        return torch.atanh(place) / 0.8  # the bound of the quantizer, undone
 
 
 class Decoder(nn.Module):
     """Latents (B, t, D) in (-1, 1) -> steps of sound (B, 2 t, STEP), `DELAY` samples late, not clamped."""
 
     hann: Tensor
-    centre: Tensor  # what moves a pulse from the start of a frame to its middle: (-1)^f
+    frequencies: Tensor  # radians per sample
 
     def __init__(self, config: AudioTokenizerConfig):
         super().__init__()
         self.register_buffer("hann", torch.hann_window(FRAME), persistent=False)
-        self.register_buffer("centre", (-1.0) ** torch.arange(NUM_BINS), persistent=False)
+        frequencies = 2 * math.pi / FRAME * torch.arange(NUM_BINS)
+        self.register_buffer("frequencies", frequencies, persistent=False)
         self.linear = nn.Linear(config.dims, 2 * NUM_BINS)
         self.stem = CausalConv(config.dims, config.width, config.window)
         self.blocks = nn.ModuleList(Block(config.width, config.window) for _ in range(config.decoder_blocks))
@@ -135,7 +156,8 @@ class Decoder(nn.Module):
         log_magnitude, phase = self.head(F.silu(x)).float().chunk(2, dim=-1)
         linear = rearrange(self.linear(latents).float(), "B t (two F) -> B (t two) F", two=2)
         magnitude = (log_magnitude + linear).clamp(max=MAX_LOG_MAGNITUDE).exp()
-        frames = torch.fft.irfft(torch.polar(magnitude, phase) * self.centre, FRAME)  # (B, n, FRAME)
+        pulses = FRAME / 2 + STEP / 2 * rearrange(latents[..., :2].float(), "B t two -> B (t two) 1")  # samples
+        frames = torch.fft.irfft(torch.polar(magnitude, phase - self.frequencies * pulses), FRAME)  # (B, n, FRAME)
         return overlap_add(frames * self.hann, cache)
 
 
@@ -248,15 +270,16 @@ class AudioTokenizer(nn.Module, Pretrained):
 
     @torch.no_grad()
     def start_linear(self, sounds: Tensor) -> None:
-        """Set the linear maps to the best code of `sounds` (N, 1, t HOP) that they can be: PCA in, least squares out."""
+        """Set the linear maps to a good code of `sounds` (N, 1, t HOP): PCA in, least squares out."""
         frames = windows(rearrange(sounds, "N 1 (n s) -> N n s", s=STEP), OVERLAP, "frames", {})
         pair = "N (t two) C -> (N t) (two C)"
         log_mel = rearrange(self.encoder.log_mel(frames), pair, two=2)
-        weight, bias = unit_projection(log_mel, principal_axes(log_mel, self.config.dims))
+        weight, bias = unit_projection(log_mel, principal_axes(log_mel, self.config.dims - 2))
         self.encoder.linear.weight.copy_(weight.T)
         cast(Tensor, self.encoder.linear.bias).copy_(bias)
         log_magnitude = torch.fft.rfft(frames * self.encoder.hann).abs().clamp(min=FLOOR).log()
-        latents = self.quantizer(log_mel @ weight + bias)
+        pulses = rearrange(self.encoder.pulses(frames), "N (t two) -> (N t) two", two=2)
+        latents = self.quantizer(torch.cat([pulses, log_mel @ weight + bias], dim=-1))
         weight, bias = least_squares(latents, rearrange(log_magnitude, pair, two=2))
         self.decoder.linear.weight.copy_(weight.T)
         cast(Tensor, self.decoder.linear.bias).copy_(bias)

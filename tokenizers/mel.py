@@ -1,4 +1,4 @@
-"""Mel filters: bands of equal width to the ear, as triangles over the bins of a spectrum (Slaney 1998, Auditory Toolbox).
+"""Mel filters: bands of equal width to the ear, as triangles over the bins of a spectrum (Slaney, Auditory Toolbox).
 
 Up to 1 kHz a mel is 200/3 Hz, above it a ratio of 6.4^(1/27). Each triangle rises from the centre of the band below to
 its own and falls to that of the band above; its area in Hz is 1 ("slaney" normalization, as in librosa).

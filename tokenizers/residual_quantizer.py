@@ -9,6 +9,7 @@ dimension 0 the least.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +19,17 @@ from .scalar_quantizer import MAX_CODES
 MAX_CELLS = 1 << 20  # of a dimension: float32 tells their midpoints apart
 
 
-def falling_levels(*, dims: int, num_levels: int, bits: int, exponent: float = 1.7) -> tuple[tuple[int, ...], ...]:
-    """Levels (K, D) of 2^bits codes each for dimensions whose variance falls as d^-exponent, d = 1, 2, ...
+def falling_levels(*, dims: int, bits: Sequence[int], exponent: float = 1.7) -> tuple[tuple[int, ...], ...]:
+    """Levels (K, D), of 2^bits[k] codes each, for dimensions whose variance falls as d^-exponent, d = 1, 2, ...
 
     Bit by bit the dimension with the largest expected error is halved, which divides that error by 4: the allocation of
     rate-distortion theory ("reverse water-filling") for components of a Karhunen-Loeve transform. Log-mel spectra of
     speech fall with an exponent of 1.7.
     """
     errors = [(d + 1.0) ** -exponent for d in range(dims)]
-    levels = [[1] * dims for _ in range(num_levels)]
-    for level in levels:
-        for _ in range(bits):
+    levels = [[1] * dims for _ in bits]
+    for level, count in zip(levels, bits, strict=True):
+        for _ in range(count):
             worst = max(range(dims), key=errors.__getitem__)
             level[worst] *= 2
             errors[worst] /= 4

@@ -26,7 +26,7 @@ def with_past(x: Tensor, past: int, name: str, cache: Cache) -> Tensor:
 
 
 def windows(x: Tensor, window: int, name: str, cache: Cache) -> Tensor:
-    """Each step and the `window` - 1 before it, end to end: (B, t, ..., C) -> (B, t, ..., window C), the oldest first."""
+    """Each step behind the `window` - 1 before it: (B, t, ..., C) -> (B, t, ..., window C), the oldest first."""
     steps = with_past(x, window - 1, name, cache)
     return torch.cat([steps[:, start : start + x.shape[1]] for start in range(window)], dim=-1)
 
