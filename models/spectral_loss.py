@@ -62,9 +62,9 @@ def mel_distance(sounds: Tensor, targets: Tensor, sample_rate: int) -> Tensor:
 
 
 def phase_distance(sounds: Tensor, targets: Tensor, sample_rate: int, n_fft: int = 512) -> Tensor:
-    """Mean modulus of the difference of complex spectra, in means of the target's magnitude, of (B, 1, S) twice -> (B,).
+    """Mean modulus of the difference of complex spectra, by the target's mean magnitude; (B, 1, S) twice -> (B,).
 
-    1 is as far as silence is; S must be at least `n_fft`.
+    Silence is 1 away, but for targets so soft that the floor counts. S must be at least `n_fft`.
     """
     window = _window_and_filters(n_fft, n_fft // 8, sample_rate)[0].to(sounds)
     ours, theirs = _spectrum(sounds, window), _spectrum(targets, window)

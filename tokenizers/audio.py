@@ -64,6 +64,8 @@ class AudioTokenizerConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(tuple(level) for level in self.levels))  # JSON gives lists
+        if min(map(len, self.levels), default=0) < 3:
+            raise ValueError(f"levels need at least 3 dimensions, 2 of pulses and the envelope's, got {self.levels}")
         if self.storage_dtype not in ("float32", "float16"):
             raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
 
