@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .pipelines.text_to_video import TextToVideoPipeline
     from .tokenizers.frames import FramesTokenizer
     from .tokenizers.image import ImageTokenizer
+    from .tokenizers.mulaw import MuLawTokenizer
     from .tokenizers.patches import PaletteTokenizer, PatchTokenizer
     from .tokenizers.text import TextTokenizer
     from .tokenizers.video import VideoTokenizer
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FramesTokenizer",
     "ImageTokenizer",
+    "MuLawTokenizer",
     "PaletteTokenizer",
     "PatchTokenizer",
     "SharedTransformer",
@@ -33,6 +35,7 @@ __all__ = [
 _HOMES = {
     "FramesTokenizer": "tokenizers.frames",
     "ImageTokenizer": "tokenizers.image",
+    "MuLawTokenizer": "tokenizers.mulaw",
     "PaletteTokenizer": "tokenizers.patches",
     "PatchTokenizer": "tokenizers.patches",
     "SharedTransformer": "models.transformer",

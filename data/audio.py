@@ -5,6 +5,7 @@ is read at a rate stands for the time n / rate, wherever reading starts, and is 
 """
 
 import math
+import os
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ class AudioInfo:
     channels: int
     seconds: float | None  # None where the header is silent; of some mp3 files an estimate
     codec: str  # FFmpeg's name
+
+
+def is_sound_only(path: str | os.PathLike[str]) -> bool:
+    """Whether a media file holds sound and no video; False where that cannot be seen, as in a broken file."""
+    try:
+        with open_audio(path, keep_decodable=True) as sound:
+            return not sound.has_video
+    except MediaError:  # whoever reads the file will say what is wrong with it
+        return False
 
 
 @contextmanager

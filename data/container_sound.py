@@ -49,6 +49,8 @@ class ContainerSound:
                 f"{MAX_RATE:,} Hz are taken",
             )
         self.seconds = _seconds(container, stream)  # as the header says; None where it is silent
+        covers = [video.disposition & video.disposition.attached_pic for video in container.streams.video]
+        self.has_video = not all(covers)  # but for cover pictures
         self._exact = container.format.name in _EXACT
         if self.codec == "flac":
             stream.codec_context.options = {"err_detect": "crccheck+explode"}  # each frame states its sum

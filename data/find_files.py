@@ -1,21 +1,28 @@
 """Which files are meant: those given by name, and those in folders given, each of one modality.
 
-A suffix tells the modality, but .gif and .webp hold pictures and clips alike: there the content does.
+A suffix tells the modality, but .gif and .webp hold pictures and clips alike, and .mp4, .mov, .webm and .mkv clips and
+sounds without a picture: there the content does.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from .audio import is_sound_only
 from .clip_frames import CLIP_SUFFIXES
 from .media import SUFFIXES, is_animated
 
 PathLike = str | os.PathLike[str]
 
+SOUND_SUFFIXES = tuple(
+    ".wav .flac .aif .aiff .aifc .mp3 .ogg .oga .opus .m4a .m4b .aac .caf .au .w64 .weba .mka".split()
+)
+SOUND_OR_VIDEO = (".mp4", ".mov", ".webm", ".mkv")
 SUFFIXES_OF = {
     "text": (".txt", ".text", ".md"),
     "image": SUFFIXES,
     "video": (*CLIP_SUFFIXES, ".gif", ".webp"),
+    "audio": (*SOUND_SUFFIXES, *SOUND_OR_VIDEO),
 }
 
 
@@ -23,8 +30,10 @@ def modality_of(path: Path) -> str | None:
     """What a file holds: a key of `SUFFIXES_OF`, or None where its suffix says nothing."""
     suffix = path.suffix.lower()
     found = [modality for modality, suffixes in SUFFIXES_OF.items() if suffix in suffixes]
-    if len(found) > 1:
+    if found == ["image", "video"]:
         return "video" if is_animated(path) else "image"
+    if found == ["video", "audio"]:
+        return "audio" if is_sound_only(path) else "video"
     return found[0] if found else None
 
 

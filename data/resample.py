@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz; the filters of all pairs between them fit into 150 MB
+NAME = "kaiser sinc 100 dB"  # of the filter; to be changed with it
 ATTENUATION = 100.0  # dB
 TRANSITION = 0.1  # of the lower rate's Nyquist frequency: where the filter goes from 1 to 0
 BLOCK = 4096  # outputs that are computed at once; more where a period of the phases is longer

@@ -1,4 +1,4 @@
-"""A tokenizer by modality and name: one that ships, a folder on disk, or the part of a whole model.
+"""A tokenizer by modality and name: one that ships, a folder on disk, the part of a whole model, or one untrained.
 
 Names never lead to the network here, because they may come from the manifest of a stranger's shards.
 """
@@ -11,6 +11,7 @@ import torch
 
 from ..tokenizers.frames import FramesTokenizer
 from ..tokenizers.image import ImageTokenizer
+from ..tokenizers.mulaw import MuLawConfig, MuLawTokenizer
 from ..tokenizers.patches import PaletteTokenizer
 from ..tokenizers.pretrained import SHIPPED
 from ..tokenizers.text import TextTokenizer
@@ -27,7 +28,9 @@ KINDS = {
     "image": Kind(default="tokenloom-photo", part="image_tokenizer", file="config.json"),
     "video": Kind(default="tokenloom-photo", part="video_tokenizer", file="config.json"),
     "text": Kind(default="tokenloom-mini", part="text_tokenizer", file="tokenizer.json"),
+    "audio": Kind(default="mulaw", part="audio_tokenizer", file="config.json"),
 }
+UNTRAINED_SOUND = {"mulaw": MuLawConfig(), "mulaw-8000": MuLawConfig(sample_rate=8_000)}  # known by name alone
 
 
 def tokenizer_folder(modality: str, name: str | Path) -> Path:
@@ -52,7 +55,7 @@ def tokenizer_folder(modality: str, name: str | Path) -> Path:
 
 def open_tokenizer(
     modality: str, name: str | Path, device: torch.device | str
-) -> TextTokenizer | ImageTokenizer | PaletteTokenizer | VideoTokenizer | FramesTokenizer:
+) -> TextTokenizer | ImageTokenizer | PaletteTokenizer | VideoTokenizer | FramesTokenizer | MuLawTokenizer:
     """The tokenizer of a key of `KINDS` and this name; of texts it stays on the CPU.
 
     Raises:
@@ -60,6 +63,8 @@ def open_tokenizer(
     """
     if modality == "text":
         return open_text_tokenizer(name)
+    if modality == "audio":
+        return open_audio_tokenizer(name)
     return open_image_tokenizer(name).to(device) if modality == "image" else open_video_tokenizer(name, device)
 
 
@@ -96,6 +101,18 @@ def open_video_tokenizer(name: str | Path, device: torch.device | str = "cpu") -
         return VideoTokenizer.from_pretrained(folder).to(device)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{folder}: config.json is not that of a video tokenizer ({error}); name another") from error
+
+
+def open_audio_tokenizer(name: str | Path) -> MuLawTokenizer:
+    """The sound tokenizer of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    config = UNTRAINED_SOUND.get(str(name))
+    if config is None:
+        raise ValueError(f"no audio tokenizer called {str(name)!r}; there are {', '.join(UNTRAINED_SOUND)}")
+    return MuLawTokenizer(config)
 
 
 def open_text_tokenizer(name: str | Path) -> TextTokenizer:

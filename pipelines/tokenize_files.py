@@ -1,8 +1,9 @@
 """Files of any size -> token shards, exactly and resumably; one bad file never stops the others.
 
-`tokenize_texts`, `tokenize_images` and `tokenize_videos` write `out/text`, `out/image` and `out/video` (see
-data/shards.py), so that one `out` can hold every modality. Files come by name, as data/find_files.py finds them. A
-crew (see workers.py) does the work: this process, several, or a cluster. The bytes are the same for each.
+`tokenize_texts`, `tokenize_images`, `tokenize_videos` and `tokenize_sounds` write `out/text`, `out/image`, `out/video`
+and `out/audio` (see data/shards.py), so that one `out` can hold every modality. Files come by name, as
+data/find_files.py finds them. A crew (see workers.py) does the work: this process, several, or a cluster. The bytes are
+the same for each.
 """
 
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..data import media
+from ..data import media, resample
 from ..data.files import sha256_of_file
 from ..data.media import MAX_BYTES, MAX_PIXELS, WHITE, MediaError
 from ..data.progress import Progress
@@ -20,11 +21,19 @@ from ..data.shard_format import ShardSpec
 from ..data.shards import ShardWriter, Source, Summary, Tokens
 from ..data.video import MAX_FPS
 from ..tokenizers.protocol import MediaTokenizer
-from .media_encoders import ByteTokenizer, ImageEncoder, StreamingTokenizer, TextEncoder, VideoEncoder
+from .media_encoders import (
+    AudioEncoder,
+    ByteTokenizer,
+    ImageEncoder,
+    SoundTokenizer,
+    StreamingTokenizer,
+    TextEncoder,
+    VideoEncoder,
+)
 from .workers import Crew, Made, Report, here
 
 MAX_TEXT_BYTES = 64 * 2**20  # ids of one text are made in memory, some 40 bytes for each of its bytes
-MAX_VIDEO_BYTES = 2**40
+MAX_STREAM_BYTES = 2**40  # of a clip or a sound
 SHARD_CLIPS = 16  # contents of a shard of clips: fewer, because a kill costs what a shard would have held
 PathLike = str | os.PathLike[str]
 
@@ -110,7 +119,31 @@ def tokenize_videos(
     spec = _spec("video", tokenizer, tokenizer_name, preprocessing)
     encode = VideoEncoder(tokenizer, fps, size, background, device)
     writer = ShardWriter(Path(out) / "video", spec, shard_sources=SHARD_CLIPS)
-    return _tokenize(files, writer, encode, MAX_VIDEO_BYTES, crew, show_progress)
+    return _tokenize(files, writer, encode, MAX_STREAM_BYTES, crew, show_progress)
+
+
+def tokenize_sounds(
+    files: Mapping[str, Path],
+    out: PathLike,
+    tokenizer: SoundTokenizer,
+    *,
+    tokenizer_name: str = "",
+    device: torch.device | str = "cpu",
+    crew: Crew = here,
+    show_progress: bool = True,
+) -> Summary:
+    """Tokenize sounds of any length, and sound tracks of videos, into `out/audio`: one channel at the tokenizer's rate.
+
+    Reading, the tokenizer and writing overlap, and memory does not grow with length but for the ids themselves. How
+    loud each sound is, and whether it was clipped, stands beside its ids. `tokenizer` is on `device` already.
+
+    Raises:
+        ValueError: `out/audio` holds other files' or other tokenizers' ids.
+    """
+    preprocessing = {"sample_rate": tokenizer.sample_rate, "channels": "mean", "resampler": resample.NAME}
+    spec = _spec("audio", tokenizer, tokenizer_name, preprocessing)
+    writer = ShardWriter(Path(out) / "audio", spec)
+    return _tokenize(files, writer, AudioEncoder(tokenizer, device), MAX_STREAM_BYTES, crew, show_progress)
 
 
 def _spec(

@@ -1,7 +1,7 @@
-"""Turn token shards back: pictures as PNG, clips as mp4 with the rate and length they had, texts byte for byte.
+"""Turn token shards back: pictures as PNG, clips as mp4, sounds as wav, with their length; texts byte for byte.
 
 Sizes and names are those of the files. Shards of one modality go into DIR itself, those of several into DIR/text,
-DIR/image and DIR/video.
+DIR/image, DIR/video and DIR/audio.
 """
 
 import argparse

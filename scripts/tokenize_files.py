@@ -1,4 +1,4 @@
-"""Turn texts, pictures and clips of any size into exact, resumable token shards: DIR/text, DIR/image and DIR/video.
+"""Turn texts, pictures, clips and sounds into exact, resumable token shards: DIR/text, DIR/image, DIR/video, DIR/audio.
 
 A run that was stopped goes on where it was; files that cannot be read are reported and skipped. The bytes are the same
 for any number of workers.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tokenloom.data.shards import Summary
     from tokenloom.pipelines.workers import Crew
 
-MODALITIES = ("text", "image", "video")
+MODALITIES = ("text", "image", "video", "audio")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,13 +28,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--modality",
         choices=("auto", *MODALITIES),
         default="auto",
-        help="what the files hold; auto: by their suffix, and animations are clips; default: %(default)s",
+        help="what the files hold; auto: by their suffix, and animations are clips; audio: of clips given by name the "
+        "sound; default: %(default)s",
     )
     add(
         "--tokenizer",
         metavar="NAME_OR_DIR",
         help="shipped name or folder; default: tokenloom-photo for pictures and, frame by frame, for clips; that of "
-        "tokenloom-mini for texts",
+        "tokenloom-mini for texts; for sounds mulaw (16 kHz; mulaw-8000: 8 kHz)",
     )
     add("--size", type=int, metavar="PIXELS", help="make pictures and clips squares of this side; default: as they are")
     add("--fps", type=float, metavar="RATE", help="take so many frames per second of clips; default: as they are")
@@ -96,7 +97,7 @@ def crew_of(arguments: argparse.Namespace) -> "Crew":
 
 def tokenize(modality: str, files: dict[str, Path], arguments: argparse.Namespace, crew: "Crew") -> "Summary":
     from tokenloom.pipelines import open_tokenizer
-    from tokenloom.pipelines.tokenize_files import tokenize_images, tokenize_texts, tokenize_videos
+    from tokenloom.pipelines.tokenize_files import tokenize_images, tokenize_sounds, tokenize_texts, tokenize_videos
 
     out, device, size = arguments.out, arguments.device, arguments.size
     name = arguments.tokenizer or open_tokenizer.KINDS[modality].default
@@ -105,6 +106,9 @@ def tokenize(modality: str, files: dict[str, Path], arguments: argparse.Namespac
     if modality == "image":
         pictures = open_tokenizer.open_image_tokenizer(name).to(device)
         return tokenize_images(files, out, pictures, tokenizer_name=name, size=size, device=device, crew=crew)
+    if modality == "audio":
+        sounds = open_tokenizer.open_audio_tokenizer(name)
+        return tokenize_sounds(files, out, sounds, tokenizer_name=name, device=device, crew=crew)
     clips = open_tokenizer.open_video_tokenizer(name, device)
     return tokenize_videos(
         files, out, clips, tokenizer_name=name, fps=arguments.fps, size=size, device=device, crew=crew
