@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.audio import probe_audio, read_audio
+from ..data.find_files import SOUND_SUFFIXES
 from ..data.folders import Entry, Examples, find_entries
 from ..data.loader import generator_of
 from ..data.media import MAX_BYTES, MediaError
 from .picture_sources import CACHE_BYTES, VALIDATION_NUMBER, Draw, MixedSource, PictureSource, parse_shares
 
-AUDIO_SUFFIXES = tuple(".wav .flac .ogg .oga .opus .mp3 .m4a .aac .aif .aiff".split())
 WHOLE_SECONDS = 60.0  # files up to so long are read once and kept
 SPEEDS = (80, 125)  # percent, the slowest and the fastest
 LOUDNESS = (0.01, 0.2)  # root mean square of a piece; speech is recorded at 0.03 to 0.1
@@ -112,7 +112,7 @@ def open_sound_source(specs: Sequence[str], samples: int, sample_rate: int, seed
     """
     names, shares = parse_shares(specs)
     sources: list[SoundSource] = [
-        SoundFileSource(find_entries(Path(name), "sounds", AUDIO_SUFFIXES), samples, sample_rate, seed)
+        SoundFileSource(find_entries(Path(name), "sounds", SOUND_SUFFIXES), samples, sample_rate, seed)
         for name in names
     ]
     return MixedSource(tuple(sources), shares)

@@ -282,12 +282,15 @@ def open_video_config(arguments: argparse.Namespace) -> "tuple[VideoTokenizerCon
 
 def open_audio_config(arguments: argparse.Namespace) -> "tuple[AudioTokenizerConfig, AudioTokenizer | None]":
     """As `open_config`, for sounds."""
+    from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
     from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 
     asked = given(arguments, *SOUND)
     if arguments.init is None:
         return AudioTokenizerConfig(**asked), None
-    found = AudioTokenizer.from_pretrained(arguments.init)
+    found = open_audio_tokenizer(arguments.init)
+    if not isinstance(found, AudioTokenizer):
+        raise ValueError(f"--init {arguments.init} must be a learned tokenizer of sounds, not {type(found).__name__}")
     init = AudioTokenizer(stored_as_asked(found.config, asked))
     init.load_state_dict(found.state_dict())
     return init.config, init

@@ -56,7 +56,10 @@ def test_a_constant_stays_what_it_is(rate_in, rate_out):
 @each_pair
 def test_every_output_within_the_sound_comes_and_no_other(rate_in, rate_out):
     for samples in (1, 2, 441, 12_345):
-        assert resample(noise(samples), rate_in, rate_out).shape == (1, math.ceil(Fraction(samples * rate_out, rate_in)))
+        assert resample(noise(samples), rate_in, rate_out).shape == (
+            1,
+            math.ceil(Fraction(samples * rate_out, rate_in)),
+        )
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,4 +1,4 @@
-"""Laws of models/spectral_loss.py: equal sounds lose nothing, loudness counts in nepers, and phases where they should."""
+"""Laws of models/spectral_loss.py: equal sounds lose nothing, loudness counts in nepers, phases where they should."""
 
 import math
 
@@ -39,9 +39,7 @@ def test_a_turned_sound_is_the_same_to_the_ear_and_as_far_as_can_be_in_phase():
 
 
 def test_silence_is_1_away_in_phase():
-    torch.testing.assert_close(
-        phase_distance(torch.zeros(2, 1, 8000), noise(), RATE), torch.ones(2), atol=0.03, rtol=0
-    )
+    torch.testing.assert_close(phase_distance(torch.zeros(2, 1, 8000), noise(), RATE), torch.ones(2), atol=0.03, rtol=0)
 
 
 def test_each_sound_has_its_own_distance():

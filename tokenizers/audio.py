@@ -191,6 +191,11 @@ class AudioTokenizer(nn.Module, Pretrained):
     def num_codebooks(self) -> int:
         return self.quantizer.num_codebooks
 
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the sounds that are meant."""
+        return SAMPLE_RATE
+
     def bits_per_second(self, num_codebooks: int) -> float:
         """What the codes of the first `num_codebooks` take, none entropy-coded."""
         return num_codebooks * math.log2(self.vocab_size) * SAMPLE_RATE / HOP
