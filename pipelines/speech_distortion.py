@@ -1,9 +1,9 @@
 """A sound tokenizer beside speech codecs: STOI, PESQ and SI-SDR at each bit rate, on the same sounds.
 
-Opus (RFC 6716, libopus through PyAV) at 6 kb/s, the least that it goes to, in frames of 60 ms, its packets counted
-without the container; Codec2, a vocoder for radio, at its 3.2, 2.4 and 1.2 kb/s by the programs c2enc and c2dec (Debian
-package codec2), for 8 kHz. Of the tokenizer no code is entropy-coded. What comes back is moved by the delay of its codec
-before it is judged, since the scores want the two in step.
+Opus (RFC 6716, libopus through PyAV) at 6 kb/s, the least that it goes to, in frames of 60 ms, the bits of its packets
+counted; Codec2, a vocoder for radio, at its 3.2, 2.4 and 1.2 kb/s by the programs c2enc and c2dec (Debian package
+codec2), for 8 kHz. Of the tokenizer no code is entropy-coded. What comes back is moved by the delay of its codec before
+it is judged, since the scores want the two in step.
 
 S samples at 16 kHz.
 """

@@ -1,4 +1,7 @@
-"""How well speech came through: STOI and PESQ, by the libraries that others measure with (`tokenloom[audio]`).
+"""How well speech came through: STOI and PESQ, by the libraries that others measure with.
+
+pystoi comes with `tokenloom[audio]`. pesq is compiled where it is installed (`pip install pesq`), so no extra asks for
+it.
 
 STOI (Taal et al. 2011) predicts from 0 to 1 how many words are understood; PESQ (ITU-T P.862.2, wideband) from 1.04 to
 4.64 how good it sounds. Both compare with the original and expect the two in step.
@@ -11,8 +14,13 @@ from torch import Tensor
 
 
 def missing() -> list[str]:
-    """The libraries that are not installed, of the two that `speech_scores` uses."""
-    return [name for name in ("pystoi", "pesq") if find_spec(name) is None]
+    """A line on each library that `speech_scores` would use and that is not installed."""
+    needed = {"pystoi": ("STOI", "tokenloom[audio]"), "pesq": ("PESQ", "pesq, for which a C compiler is needed")}
+    return [
+        f"no {library}, so no {score}: pip install {name}"
+        for library, (score, name) in needed.items()
+        if find_spec(library) is None
+    ]
 
 
 def speech_scores(sounds: Tensor, targets: Tensor, sample_rate: int) -> dict[str, float]:

@@ -132,8 +132,8 @@ def train_audio_tokenizer(
         tokenizer.start_linear(start)
     validation = source(VALIDATION_NUMBER, VALIDATION_PIECES)[0].to(device)
     say(plan(recipe, tokenizer))
-    if missing():
-        say(f"no {' and no '.join(missing())}: scores that need them are left out; pip install tokenloom[audio]")
+    for line in missing():
+        say(line)
 
     def batches(number: int) -> tuple[Tensor, Tensor]:
         sounds, _ = source(number, recipe.batch_size)

@@ -46,10 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
     tokenizer = open_audio_tokenizer(arguments.tokenizer, open_device(arguments.device))
     if not isinstance(tokenizer, AudioTokenizer):
         raise ValueError(f"{arguments.tokenizer} must be a learned sound tokenizer, which has a bit rate to compare")
-    for library in missing():
-        print(f"no {library}: its score is left out; pip install tokenloom[audio]", file=sys.stderr)
+    for line in missing():
+        print(line, file=sys.stderr)
     if shutil.which("c2enc") is None:
-        print("no c2enc: Codec2 is left out; apt-get install codec2", file=sys.stderr)
+        print("no c2enc, so no Codec2: apt-get install codec2", file=sys.stderr)
     pieces = []
     for path in arguments.data:
         entries = find_entries(path, "sounds", SOUND_SUFFIXES)
