@@ -1,4 +1,4 @@
-"""Laws of pipelines/sound_sources.py: batches are a pure function of (seed, number), files held apart, pieces varied."""
+"""Laws of pipelines/sound_sources.py: batches come from (seed, number) alone, files are held apart, pieces vary."""
 
 import math
 
