@@ -52,17 +52,25 @@ def mean(rates: Sequence[SpeechRate]) -> SpeechRate:
 
 
 def delay(sound: Tensor, original: Tensor) -> int:
-    """Samples by which `sound` (1, 1, S) lags behind `original`, by their loudness, to a millisecond.
+    """Samples by which `sound` (1, 1, S) lags behind `original`: by their loudness to a millisecond, then by the waves.
 
-    Loudness, since the phases of a vocoder are its own: a likeness of waves would find any period of the voice.
+    Loudness first, since the phases of a vocoder are its own: a likeness of waves would find any period of the voice.
     """
     step = SAMPLE_RATE // 1000
     ours, theirs = (F.avg_pool1d(x.abs(), 10 * step, step).flatten() for x in (sound, original))
-    length = min(len(ours), len(theirs))
-    ours, theirs = (x[:length] - x[:length].mean() for x in (ours, theirs))
-    lags = range(-min(MAX_DELAY, length - 1), min(MAX_DELAY, length - 1) + 1)
-    likeness = [float(ours[max(0, lag) : length + lag] @ theirs[max(0, -lag) : length - lag]) for lag in lags]
-    return lags[likeness.index(max(likeness))] * step
+    coarse = step * _likeliest(ours - ours.mean(), theirs - theirs.mean(), range(-MAX_DELAY, MAX_DELAY + 1))
+    return _likeliest(sound.flatten(), original.flatten(), range(coarse - step // 2, coarse + step // 2 + 1))
+
+
+def _likeliest(one: Tensor, other: Tensor, lags: range) -> int:
+    """The lag by which `one` (S,) is most like `other`: the largest inner product, of any sign."""
+    length = min(len(one), len(other))
+    found = [
+        abs(float(one[max(0, lag) : length + min(0, lag)] @ other[max(0, -lag) : length - max(0, lag)]))
+        for lag in lags
+        if abs(lag) < length
+    ]
+    return [lag for lag in lags if abs(lag) < length][found.index(max(found))]
 
 
 def judged(sound: Tensor, original: Tensor, bits: float) -> SpeechRate:

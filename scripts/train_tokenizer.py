@@ -66,8 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32"
     )
     image.add_argument("--steps", type=int, metavar="N", help="of training; default: 2000")
-    image.add_argument("--batch-size", type=int, metavar="N", help="pictures of a step, 64; or clips or sounds, 16")
-    image.add_argument("--learning-rate", type=float, metavar="RATE", help="at its peak; 0.002, of sounds 0.005")
+    image.add_argument(
+        "--batch-size", type=int, metavar="N", help="pictures of a step, default: 64; or clips or sounds, 16"
+    )
+    image.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help="at its peak, default: 0.002; of sounds, 0.005"
+    )
     image.add_argument("--absolute", type=float, metavar="WEIGHT", help="of the absolute error beside the squared one")
     image.add_argument("--edges", type=float, metavar="WEIGHT", help="of the error of edges at several scales")
     image.add_argument(

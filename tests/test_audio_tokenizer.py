@@ -12,6 +12,7 @@ from tests.conftest import needs_packs
 from tests.doubles import toy_audio_tokenizer
 from tokenloom.data.audio import read_audio
 from tokenloom.models.spectral_loss import mel_distance
+from tokenloom.pipelines.media_encoders import decode_sound, encode_sound
 from tokenloom.tokenizers.audio import (
     BLOCK,
     DELAY,
@@ -108,6 +109,14 @@ def test_ids_come_with_the_last_sample_of_their_block_and_a_finished_stream_is_o
             again()
     with pytest.raises(ValueError, match="after at least one push"):
         tokenizer.stream().finish()
+
+
+def test_shards_hold_its_ids_with_time_first_and_give_its_sounds(tokenizer):
+    media = sounds(1, 9001)
+    ids, samples = encode_sound(media[0].split(1000, dim=1), tokenizer)
+    assert samples == 9001 and torch.equal(torch.from_numpy(ids).long(), tokenizer.encode(media)[0].T)
+    back = torch.cat(list(decode_sound(torch.from_numpy(ids).long().split(7), samples, tokenizer)), dim=1)
+    assert torch.equal(back, tokenizer.decode(tokenizer.encode(media), (9001,))[0])
 
 
 # ----------------------------------------------------------------------------------------------------------- causality
