@@ -1,4 +1,4 @@
-"""How well speech comes through a sound tokenizer, beside Opus at 6 kb/s and Codec2 at 3.2 kb/s and less.
+"""How well speech comes through a sound tokenizer, beside Opus at 6 kb/s and Codec2 below.
 
 For each file and in the mean, STOI, PESQ and SI-SDR (dB) of the tokenizer with each number of codebooks and of the
 codecs that are installed. Files that the tokenizer was trained on say nothing of others: --held-out takes of each
