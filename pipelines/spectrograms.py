@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from PIL import Image
 from torch import Tensor
 
 from ..data.media import image_grid
@@ -27,7 +28,7 @@ def spectrogram(sounds: Tensor, sample_rate: int) -> Tensor:
     return F.interpolate(rearrange(pixels, "B t m C -> B C m t").flip(2), scale_factor=PIXELS)
 
 
-def side_by_side(sounds: Tensor, others: Tensor, sample_rate: int, columns: int = 4) -> Tensor:
-    """One picture (3, H, W) of sounds (B, 1, S), each above the same number of `others`, what became of it."""
+def side_by_side(sounds: Tensor, others: Tensor, sample_rate: int, columns: int = 4) -> Image.Image:
+    """One picture of sounds (B, 1, S), each above the same number of `others`, what became of it."""
     pairs = torch.cat([spectrogram(sounds, sample_rate), spectrogram(others, sample_rate)], dim=2)
     return image_grid(pairs, columns)

@@ -101,8 +101,8 @@ def opus(sound: Tensor) -> tuple[Tensor, float]:
         frame.sample_rate = SAMPLE_RATE
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    with av.open(io.BytesIO(file.getvalue())) as written:
-        num_bytes = sum(packet.size for packet in written.demux(audio=0))
+    with av.open(io.BytesIO(file.getvalue()), "r") as written:
+        num_bytes = sum([packet.size for packet in written.demux(audio=0)])
     back = read_audio(file.getvalue(), sample_rate=SAMPLE_RATE, name="opus")
     return back[None], 8 * num_bytes
 

@@ -163,7 +163,7 @@ def train_reconstruction(
         resume=resume,
         say=say,
     )
-    return cast(nn.Module, average.tokenizer).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return cast(nn.Module, average.tokenizer).to(memory_format=torch.contiguous_format)
 
 
 @torch.no_grad()
