@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .models.transformer import SharedTransformer
     from .pipelines.text_to_image import TextToImagePipeline
     from .pipelines.text_to_video import TextToVideoPipeline
+    from .tokenizers.audio import AudioTokenizer
     from .tokenizers.frames import FramesTokenizer
     from .tokenizers.image import ImageTokenizer
     from .tokenizers.mulaw import MuLawTokenizer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
 
 __version__ = "0.1.0"
 __all__ = [
+    "AudioTokenizer",
     "FramesTokenizer",
     "ImageTokenizer",
     "MuLawTokenizer",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AudioTokenizer": "tokenizers.audio",
     "FramesTokenizer": "tokenizers.frames",
     "ImageTokenizer": "tokenizers.image",
     "MuLawTokenizer": "tokenizers.mulaw",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..tokenizers.audio import AudioTokenizer
 from ..tokenizers.frames import FramesTokenizer
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.mulaw import MuLawConfig, MuLawTokenizer
@@ -55,7 +56,15 @@ def tokenizer_folder(modality: str, name: str | Path) -> Path:
 
 def open_tokenizer(
     modality: str, name: str | Path, device: torch.device | str
-) -> TextTokenizer | ImageTokenizer | PaletteTokenizer | VideoTokenizer | FramesTokenizer | MuLawTokenizer:
+) -> (
+    TextTokenizer
+    | ImageTokenizer
+    | PaletteTokenizer
+    | VideoTokenizer
+    | FramesTokenizer
+    | MuLawTokenizer
+    | AudioTokenizer
+):
     """The tokenizer of a key of `KINDS` and this name; of texts it stays on the CPU.
 
     Raises:
@@ -64,7 +73,7 @@ def open_tokenizer(
     if modality == "text":
         return open_text_tokenizer(name)
     if modality == "audio":
-        return open_audio_tokenizer(name)
+        return open_audio_tokenizer(name, device)
     return open_image_tokenizer(name).to(device) if modality == "image" else open_video_tokenizer(name, device)
 
 
@@ -103,16 +112,23 @@ def open_video_tokenizer(name: str | Path, device: torch.device | str = "cpu") -
         raise ValueError(f"{folder}: config.json is not that of a video tokenizer ({error}); name another") from error
 
 
-def open_audio_tokenizer(name: str | Path) -> MuLawTokenizer:
-    """The sound tokenizer of this name.
+def open_audio_tokenizer(name: str | Path, device: torch.device | str = "cpu") -> MuLawTokenizer | AudioTokenizer:
+    """The sound tokenizer of this name: one that needs no training, or a learned one.
 
     Raises:
-        ValueError: there is none.
+        ValueError: not found, or its files are damaged.
     """
     config = UNTRAINED_SOUND.get(str(name))
-    if config is None:
-        raise ValueError(f"no audio tokenizer called {str(name)!r}; there are {', '.join(UNTRAINED_SOUND)}")
-    return MuLawTokenizer(config)
+    if config is not None:
+        return MuLawTokenizer(config)
+    try:
+        folder = tokenizer_folder("audio", name)
+    except ValueError as unknown:
+        raise ValueError(f"{unknown}; untrained are {', '.join(UNTRAINED_SOUND)}") from None
+    try:
+        return AudioTokenizer.from_pretrained(folder).to(device)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{folder}: config.json is not that of a sound tokenizer ({error}); name another") from error
 
 
 def open_text_tokenizer(name: str | Path) -> TextTokenizer:

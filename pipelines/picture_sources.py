@@ -67,6 +67,11 @@ class SceneSource:
                 yield draw_example(generator, kind)[0].text
 
 
+def held_out_of(count: int, stretch: int = 1) -> list[int]:
+    """Which of `count` examples training does not see: the last of `HELD_OUT` stretches of neighbours, if so many."""
+    return [index for index in range(count) if index // stretch % HELD_OUT == HELD_OUT - 1]
+
+
 class Draw:
     """`count` examples of which each is drawn with equal chance, from (seed, number) alone.
 
@@ -75,7 +80,7 @@ class Draw:
     """
 
     def __init__(self, read: ReadExample, count: int, seed: int, stretch: int = 1):
-        held_out = [index for index in range(count) if index // stretch % HELD_OUT == HELD_OUT - 1]
+        held_out = held_out_of(count, stretch)
         self.read, self.seed = read, seed
         self.for_validation: Sequence[int] = held_out or range(count)
         self.for_training: Sequence[int] = sorted(set(range(count)) - set(held_out))

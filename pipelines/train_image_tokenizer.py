@@ -21,6 +21,7 @@ from .picture_sources import VALIDATION_NUMBER, PictureSource
 from .train_reconstruction import (
     ReconstructionLosses,
     ReconstructionRecipe,
+    batches_in_range,
     check_input,
     overfit,
     plan,
@@ -110,7 +111,10 @@ def train_image_tokenizer(
         return scores
 
     losses = losses_of(tokenizer, recipe)
-    trained = train_reconstruction(losses, source, out, evaluate=evaluate, resume=resume, device=device, say=say)
+    batches = batches_in_range(source, recipe.batch_size, device)
+    trained = train_reconstruction(
+        losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say
+    )
     return cast(ImageTokenizer, trained)
 
 

@@ -1,6 +1,7 @@
-"""Training a learned tokenizer to give back what it gets: all that pictures and clips share.
+"""Training a learned tokenizer to give back what it gets: all that pictures, clips and sounds share.
 
-Pictures are (B, 3, H, W), clips (B, 3, T, H, W); where only frames matter, clips are read as pictures.
+Pictures are (B, 3, H, W), clips (B, 3, T, H, W); where only frames matter, clips are read as pictures. Sounds are
+(B, 1, S), and share the recipe and the training, but not the losses.
 """
 
 import math
@@ -18,26 +19,26 @@ from ..models.adversarial import PatchDiscriminator, adversarial_losses
 from ..models.image_metrics import psnr
 from ..models.losses import reconstruction_loss
 from ..models.schedules import cosine
+from ..tokenizers.audio import AudioTokenizer
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.video import VideoTokenizer
 from .code_diagnostics import entropy_cliff
 from .train_loop import LoopConfig, TrainingError, train
 
 Learned = ImageTokenizer | VideoTokenizer
+Source = Callable[[int, int], tuple[Tensor, list[str]]]  # (number, count) -> `count` examples, captions
+Batches = Callable[[int], tuple[Tensor, ...]]  # number -> a batch, as the module to train takes it
 Penalty = Callable[[Tensor, Tensor, Tensor], Tensor]  # media, their reconstructions, latents z_q -> what is added
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructionRecipe:
+class TrainingRecipe:
     data: tuple[str, ...] = ()  # where the examples come from, in words: a resumed run must have the same
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup: int = 50
     weight_decay: float = 0.0
-    absolute: float = 0.3  # weight of the absolute error
-    edges: float = 0.3  # weight of the perceptual term
-    adversarial: float = 0.0  # weight of the adversarial term; 0: no discriminator
     freeze_encoder: bool = False  # train the decoder alone: ids made before stay good
     bfloat16: bool = False  # products in bfloat16; pays where the processor has bfloat16 units
     seed: int = 0
@@ -47,6 +48,13 @@ class ReconstructionRecipe:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionRecipe(TrainingRecipe):
+    absolute: float = 0.3  # weight of the absolute error
+    edges: float = 0.3  # weight of the perceptual term
+    adversarial: float = 0.0  # weight of the adversarial term; 0: no discriminator
 
 
 def to_range(media: Tensor) -> Tensor:
@@ -102,26 +110,33 @@ class ReconstructionLosses(nn.Module):
         return value, figures
 
 
+def batches_in_range(source: Source, batch_size: int, device: str | torch.device) -> Batches:
+    """The uint8 batches of a source of pictures or clips, in [-1, 1]."""
+    return lambda number: (to_range(source(number, batch_size)[0].to(device)),)
+
+
 def train_reconstruction(
-    losses: ReconstructionLosses,
-    source: Callable[[int, int], tuple[Tensor, list[str]]],
+    losses: nn.Module,
+    recipe: TrainingRecipe,
+    batches: Batches,
     out: Path,
     *,
     evaluate: Callable[[Any], dict[str, float]],
     resume: bool,
     device: str | torch.device,
     say: Callable[[str], None],
-) -> Learned:
-    """Train on uint8 batches of `source` and return the average; `evaluate` scores it now and then.
+) -> Any:
+    """Train `losses.tokenizer` and return its average; `evaluate` scores it now and then.
+
+    `losses` is a module that gives of a batch the loss and figures to show.
 
     Raises:
         TrainingError: see `train`.
     """
-    tokenizer, recipe = losses.tokenizer, losses.recipe
     losses.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
-        return module(to_range(source(stream, recipe.batch_size)[0].to(device)))
+        return module(*batches(stream))
 
     optimizer = torch.optim.AdamW(
         [p for p in losses.parameters() if p.requires_grad],
@@ -143,17 +158,17 @@ def train_reconstruction(
         [optimizer],
         loop,
         out,
-        evaluate=lambda module, step: evaluate(cast(ReconstructionLosses, module).tokenizer),
-        state={"config": asdict(tokenizer.config), "recipe": asdict(recipe)},
+        evaluate=lambda module, step: evaluate(module.tokenizer),
+        state={"config": asdict(cast(Any, losses.tokenizer).config), "recipe": asdict(recipe)},
         resume=resume,
         say=say,
     )
-    return cast(ReconstructionLosses, average).tokenizer.to(memory_format=torch.contiguous_format)
+    return cast(nn.Module, average.tokenizer).to(memory_format=torch.contiguous_format)
 
 
 @torch.no_grad()
-def cost(tokenizer: Learned, size: tuple[int, ...]) -> tuple[float, float]:
-    """FLOP of training on one picture or clip of `size`, (H, W) or (T, H, W), and bytes kept for its backward pass."""
+def cost(tokenizer: Learned | AudioTokenizer, shape: tuple[int, ...]) -> tuple[float, float]:
+    """FLOP of training on one example, (3, H, W), (3, T, H, W) or (1, S), and bytes kept for its backward pass."""
     from torch.utils.flop_counter import FlopCounterMode
 
     kept = 0
@@ -165,7 +180,7 @@ def cost(tokenizer: Learned, size: tuple[int, ...]) -> tuple[float, float]:
     leaves = [part for part in tokenizer.modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
     hooks = [part.register_forward_hook(keep) for part in leaves]
     with FlopCounterMode(display=False) as counter:
-        tokenizer(torch.zeros(1, 3, *size, device=next(tokenizer.parameters()).device))
+        tokenizer(torch.zeros(1, *shape, device=next(tokenizer.parameters()).device))
     for hook in hooks:
         hook.remove()
     return 3.0 * counter.get_total_flops(), 2.0 * kept  # backward costs two forwards; each layer has a silu before it
@@ -181,7 +196,7 @@ def plan(
         tokenizer.vocab_size,
         math.prod(tokenizer.grid(size)),
     )
-    flop, kept = cost(tokenizer, size)
+    flop, kept = cost(tokenizer, (3, *size))
     memory = 20 * parameters + recipe.batch_size * kept  # weights, average, gradient, two moments
     return (
         f"{name}: {vocab_size} codes, {parameters / 1e6:.2f} M parameters, "

@@ -24,6 +24,7 @@ from .picture_sources import VALIDATION_NUMBER
 from .train_reconstruction import (
     ReconstructionLosses,
     ReconstructionRecipe,
+    batches_in_range,
     check_input,
     frames_of,
     overfit,
@@ -106,7 +107,10 @@ def train_video_tokenizer(
         return scores
 
     losses = losses_of(tokenizer, recipe)
-    trained = train_reconstruction(losses, source, out, evaluate=evaluate, resume=resume, device=device, say=say)
+    batches = batches_in_range(source, recipe.batch_size, device)
+    trained = train_reconstruction(
+        losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say
+    )
     return cast(VideoTokenizer, trained)
 
 

@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tokenize-video": ("tokenize_video", "the same for clips alone"),
     "detokenize": ("detokenize", "turn token shards back into texts, pictures and clips"),
     "export": ("export_shards", "write token shards as WebDataset tars, or for Hugging Face datasets"),
-    "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts or of pictures on your own files"),
+    "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts, pictures, clips or sounds on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
     "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),
 }

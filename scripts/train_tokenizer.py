@@ -1,8 +1,8 @@
-"""Train a tokenizer on your own files: of texts, of pictures, or of clips.
+"""Train a tokenizer on your own files: of texts, of pictures, of clips, or of sounds.
 
 --data takes "scenes" (the built-in world), folders and tars of pictures with captions, and, for texts, text files.
 Several are mixed; "scenes:3 photos:1" draws three scenes to one photo. A folder or tar of clips gives pieces of them to
-`video` and their frames to `image`.
+`video` and their frames to `image`; a folder or tar of sounds gives pieces of a second to `audio`.
 """
 
 import argparse
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device
 
 if TYPE_CHECKING:
+    from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
     from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
     from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
 
-Config = TypeVar("Config", bound="ImageTokenizerConfig")
+Config = TypeVar("Config", "ImageTokenizerConfig", "VideoTokenizerConfig", "AudioTokenizerConfig")
 
 TEXT = ("vocab_size", "special_tokens", "normalization", "lowercase", "min_frequency")
 ARCHITECTURE = ("stride", "levels", "widths", "encoder_blocks", "decoder_blocks", "storage_dtype")
@@ -28,7 +29,10 @@ RECIPE = (
 LEARNED = ("size", *ARCHITECTURE, *RECIPE, "init", "device", "resume", "overfit_one")
 IN_TIME = ("group", "window", "turns")
 VIDEO = (*IN_TIME, "frames", "rate", "motion")
-KINDS = {"text": TEXT, "image": (*LEARNED, "plain"), "video": (*LEARNED, *VIDEO)}  # what each takes
+SOUND = ("width", "fine_width", "window", "storage_dtype")
+SOUND_RECIPE = ("steps", "batch_size", "learning_rate", "freeze_encoder", "bfloat16", "seed", "phases")
+AUDIO = (*SOUND, *SOUND_RECIPE, "init", "device", "resume", "overfit_one")
+KINDS = {"text": TEXT, "image": (*LEARNED, "plain"), "video": (*LEARNED, *VIDEO), "audio": AUDIO}  # what each takes
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -49,7 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     text.add_argument("--lowercase", action="store_true", default=None, help="read capitals as small letters")
     text.add_argument("--min-frequency", type=int, metavar="N", help="of a pair that is merged; default: 2")
 
-    image = parser.add_argument_group("image and video: convolutions around one FSQ")
+    image = parser.add_argument_group(
+        "image and video: convolutions around one FSQ; audio takes those from --storage on"
+    )
     image.add_argument("--size", type=int, metavar="PIXELS", help="side of the squares to train on; default: 64")
     image.add_argument("--stride", type=int, choices=(4, 8, 16), help="pixels per side of a code; default: 8")
     image.add_argument("--levels", type=numbers, metavar="N,N,...", help="of each dimension of a code; 8,8,8,8")
@@ -60,8 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32"
     )
     image.add_argument("--steps", type=int, metavar="N", help="of training; default: 2000")
-    image.add_argument("--batch-size", type=int, metavar="N", help="pictures of a step, default: 64; or clips, 16")
-    image.add_argument("--learning-rate", type=float, metavar="RATE", help="at its peak; default: 0.002")
+    image.add_argument(
+        "--batch-size", type=int, metavar="N", help="pictures of a step, default: 64; or clips or sounds, 16"
+    )
+    image.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help="at its peak, default: 0.002; of sounds, 0.005"
+    )
     image.add_argument("--absolute", type=float, metavar="WEIGHT", help="of the absolute error beside the squared one")
     image.add_argument("--edges", type=float, metavar="WEIGHT", help="of the error of edges at several scales")
     image.add_argument(
@@ -82,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--overfit-one",
         action="store_true",
         default=None,
-        help="train on one picture, which must reach 35 dB, or on one clip: 33 dB",
+        help="train on one picture, which must reach 35 dB, one clip, 33 dB, or one sound, a mel distance of 0.15",
     )
 
     video = parser.add_argument_group("video: the same, causal in time; clips give smaller widths, 96,160")
@@ -92,6 +102,11 @@ def build_parser() -> argparse.ArgumentParser:
     video.add_argument("--frames", type=int, metavar="N", help="of the clips to train on, 1 + n groups; default: 17")
     video.add_argument("--rate", type=float, metavar="HZ", help="frames per second to read clips at; default: 12")
     video.add_argument("--motion", type=float, metavar="WEIGHT", help="of the error of what moves; default: 0.1")
+
+    audio = parser.add_argument_group("audio: a spectral vocoder around a residual FSQ, 8 codebooks at 50 Hz")
+    audio.add_argument("--width", type=int, metavar="N", help="channels at 50 Hz; default: 192")
+    audio.add_argument("--fine-width", type=int, metavar="N", help="channels at 100 Hz; default: 160")
+    audio.add_argument("--phases", type=float, metavar="WEIGHT", help="of the error of phases; default: 0.1")
     return parser
 
 
@@ -102,7 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{option} is no option of {arguments.kind}")
     if arguments.out is None and not arguments.overfit_one:
         raise UsageError("--out DIR is needed")
-    return {"text": train_text, "image": train_image, "video": train_video}[arguments.kind](arguments)
+    trainers = {"text": train_text, "image": train_image, "video": train_video, "audio": train_audio}
+    return trainers[arguments.kind](arguments)
 
 
 def train_text(arguments: argparse.Namespace) -> int:
@@ -192,6 +208,42 @@ def train_video(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def train_audio(arguments: argparse.Namespace) -> int:
+    from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER
+    from tokenloom.pipelines.sound_sources import open_sound_source
+    from tokenloom.pipelines.train_audio_tokenizer import (
+        PIECE,
+        VALIDATION_PIECES,
+        AudioTokenizerRecipe,
+        diagnose,
+        overfit_one,
+        train_audio_tokenizer,
+    )
+    from tokenloom.tokenizers.audio import SAMPLE_RATE, AudioTokenizer
+
+    config, init = open_audio_config(arguments)
+    recipe = AudioTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *SOUND_RECIPE))
+    source = open_sound_source(arguments.data, PIECE, SAMPLE_RATE, recipe.seed)
+    if arguments.overfit_one:
+        reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
+        print(f"one sound reached a mel distance of {reached:.3f}")
+        return 0
+    trained = train_audio_tokenizer(
+        config,
+        recipe,
+        source,
+        arguments.out,
+        resume=bool(arguments.resume),
+        init=init,
+        device=open_device(arguments.device or "cpu"),
+    )
+    trained.save_pretrained(arguments.out)
+    shipped = AudioTokenizer.from_pretrained(arguments.out)
+    scores, _ = diagnose(shipped, source(VALIDATION_NUMBER, VALIDATION_PIECES)[0])
+    report(arguments.out, scores)
+    return 0
+
+
 def open_config(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, ImageTokenizer | None]":
     """What is asked for; or what --init brings, in the storage type that is asked for, and its weights."""
     from tokenloom.pipelines.open_tokenizer import open_image_tokenizer
@@ -230,6 +282,22 @@ def open_video_config(arguments: argparse.Namespace) -> "tuple[VideoTokenizerCon
     init = VideoTokenizer(config)
     init.load_state_dict(found.state_dict())
     return config, init
+
+
+def open_audio_config(arguments: argparse.Namespace) -> "tuple[AudioTokenizerConfig, AudioTokenizer | None]":
+    """As `open_config`, for sounds."""
+    from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
+    from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+
+    asked = given(arguments, *SOUND)
+    if arguments.init is None:
+        return AudioTokenizerConfig(**asked), None
+    found = open_audio_tokenizer(arguments.init)
+    if not isinstance(found, AudioTokenizer):
+        raise ValueError(f"--init {arguments.init} must be a learned tokenizer of sounds, not {type(found).__name__}")
+    init = AudioTokenizer(stored_as_asked(found.config, asked))
+    init.load_state_dict(found.state_dict())
+    return init.config, init
 
 
 def num_scales(arguments: argparse.Namespace) -> int:

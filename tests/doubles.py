@@ -17,6 +17,7 @@ from tokenloom.models.attention import KVCache
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
 from tokenloom.pipelines.text_to_image import TextToImagePipeline, words_of
 from tokenloom.pipelines.train_reconstruction import to_range
+from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from tokenloom.tokenizers.sequence import Packed, media_positions, prompt_batch, text_positions
 from tokenloom.tokenizers.text import TextTokenizer
@@ -76,6 +77,17 @@ def toy_video_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> Vide
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = VideoTokenizer(VideoTokenizerConfig(**(sizes | changes)))
+    if alive:
+        awaken(tokenizer, seed)
+    return tokenizer.eval()
+
+
+def toy_audio_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> AudioTokenizer:
+    """Three codebooks of 8 codes: of the envelope, of the pulses, of both."""
+    levels = ((1, 1, 4, 2), (2, 4, 1, 1), (1, 2, 2, 2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = AudioTokenizer(AudioTokenizerConfig(**({"levels": levels, "width": 12, "fine_width": 8} | changes)))
     if alive:
         awaken(tokenizer, seed)
     return tokenizer.eval()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tokenloom.tokenizers.streaming import BlockStream, CausalConv, name_layers, with_past
+from tokenloom.tokenizers.streaming import BlockStream, CausalConv, TrimmedStream, name_layers, with_past
 
 
 def steps(*shape: int, seed: int = 0) -> Tensor:
@@ -137,3 +137,32 @@ def test_chunks_of_another_size_are_refused():
     stream.push(steps(2, 3, 2))
     with pytest.raises(ValueError, match=r"of one size, got \(1, 2\) after \(2, 2\)"):
         stream.push(steps(1, 3, 2))
+
+
+# ---------------------------------------------------------------------------------------------------------- what is due
+
+
+@pytest.mark.parametrize("cuts", [[7], [1] * 7, [4, 3], [2, 5]], ids=str)
+def test_what_fills_up_the_last_block_gives_no_results(cuts):
+    """Blocks of four steps, a result of each step two steps later: seven steps have nine, two of them of the flush."""
+    late = 2
+
+    def open_stream() -> TrimmedStream:
+        before = torch.zeros(1, late)
+
+        def run(block: Tensor) -> Tensor:
+            nonlocal before
+            both = torch.cat([before, block], dim=1)
+            before = both[:, -late:]
+            return both[:, :-late]
+
+        blocks = BlockStream(run, lambda x: x[:, :0], lambda x: x, first=4, block=4, time=1, time_out=1)
+        return TrimmedStream(blocks, lambda pushed: pushed + late, flush=late)
+
+    x = torch.arange(1.0, 8.0)[None]
+    stream = open_stream()
+    pieces = [*(stream.push(piece) for piece in x.split(cuts, dim=1)), stream.finish()]
+    assert torch.cat(pieces, dim=1).tolist() == [[0, 0, 1, 2, 3, 4, 5, 6, 7]]
+    assert torch.equal(open_stream().whole(x), torch.cat(pieces, dim=1))
+    with pytest.raises(ValueError, match="finish"):
+        stream.finish()

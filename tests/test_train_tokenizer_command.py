@@ -8,8 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tokenloom.data.write_audio import write_audio
 from tokenloom.pipelines.clip_sources import open_clip_source
+from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
 from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER, open_source, random_crop
+from tokenloom.pipelines.train_audio_tokenizer import AudioTokenizerRecipe
 from tokenloom.pipelines.train_image_tokenizer import diagnose
 from tokenloom.pipelines.train_reconstruction import ReconstructionRecipe, cost, to_range
 from tokenloom.pipelines.train_text_tokenizer import BLOCK, TextTokenizerRecipe, texts_of, train_text_tokenizer
@@ -17,6 +20,7 @@ from tokenloom.pipelines.train_video_tokenizer import VALIDATION_CLIPS, VideoTok
 from tokenloom.pipelines.train_video_tokenizer import diagnose as diagnose_clips
 from tokenloom.scripts import cli, train_tokenizer
 from tokenloom.tokenizers import pretrained
+from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from tokenloom.tokenizers.text import TextTokenizer
 from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
@@ -213,14 +217,36 @@ def test_the_plan_counts_the_arithmetic_of_the_convolutions():
         if weight.ndim == 4:
             fine = "scales.0" in name or ("stem" in name and "encoder" in name) or name == "decoder.head.weight"
             macs += weight.numel() * (16**2 if fine else 8**2)
-    assert cost(tokenizer, (64, 64))[0] == 3 * 2 * macs
-    assert cost(tokenizer, (128, 128))[0] == 4 * cost(tokenizer, (64, 64))[0]
+    assert cost(tokenizer, (3, 64, 64))[0] == 3 * 2 * macs
+    assert cost(tokenizer, (3, 128, 128))[0] == 4 * cost(tokenizer, (3, 64, 64))[0]
+
+
+def test_a_sound_tokenizer_is_trained_saved_judged_and_goes_on_from_another(tmp_path, capsys):
+    folder, out = tmp_path / "sounds", tmp_path / "out"
+    for number in range(3):
+        noise = torch.randn(1, 24_000, generator=torch.Generator().manual_seed(number)) * 0.1
+        write_audio(folder / f"{number}.wav", noise.clamp(-1, 1), 16_000)
+    words = ["audio", "--data", folder, "--batch-size", 2, "--steps", 1]
+    assert train(*words, "--out", out, "--width", 16, "--fine-width", 8, "--storage", "float16") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "8 codebooks of 1024 codes, 0.50 to 4.00 kb/s" in lines[0] and lines[-1].startswith(f"{out}: mel_of_2 ")
+    tokenizer = open_audio_tokenizer(out)
+    assert isinstance(tokenizer, AudioTokenizer) and tokenizer.config.width == 16
+    assert train(*words, "--out", tmp_path / "second", "--init", out, "--learning-rate", "1e-9") == 0
+    ours, others = (AudioTokenizer.from_pretrained(path).state_dict() for path in (out, tmp_path / "second"))
+    assert all(torch.allclose(ours[name], others[name], atol=1e-3) for name in ours)
+    assert train(*words, "--out", tmp_path / "third", "--init", "mulaw") == 1
+    assert "must be a learned tokenizer of sounds" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        train(*words, "--out", tmp_path / "fourth", "--stride", 8)
+    assert stop.value.code == 2 and "--stride is no option of audio" in capsys.readouterr().err
 
 
 def test_help_tells_the_defaults_of_the_recipes():
     shown = " ".join(train_tokenizer.build_parser().format_help().split())
     recipe, config, text = ReconstructionRecipe(), ImageTokenizerConfig(), TextTokenizerRecipe()
     video, clips = VideoTokenizerConfig(), VideoTokenizerRecipe()
+    sound, sounds = AudioTokenizerConfig(), AudioTokenizerRecipe()
     for option, value in {
         "--steps N": recipe.steps,
         "--batch-size N": recipe.batch_size,
@@ -231,6 +257,9 @@ def test_help_tells_the_defaults_of_the_recipes():
         "--window N": video.window,
         "--turns N": video.turns,
         "--motion WEIGHT": clips.motion,
+        "--width N": sound.width,
+        "--fine-width N": sound.fine_width,
+        "--phases WEIGHT": sounds.phases,
         "--vocab-size N": text.vocab_size,
         "--min-frequency N": text.min_frequency,
     }.items():

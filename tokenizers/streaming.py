@@ -25,6 +25,12 @@ def with_past(x: Tensor, past: int, name: str, cache: Cache) -> Tensor:
     return steps
 
 
+def windows(x: Tensor, window: int, name: str, cache: Cache) -> Tensor:
+    """Each step behind the `window` - 1 before it: (B, t, ..., C) -> (B, t, ..., window C), the oldest first."""
+    steps = with_past(x, window - 1, name, cache)
+    return torch.cat([steps[:, start : start + x.shape[1]] for start in range(window)], dim=-1)
+
+
 class CausalConv(nn.Module):
     """A convolution over time alone: y_i = W [x_{i-n+1}, ..., x_i] + b, with n = `window` steps.
 
@@ -44,8 +50,7 @@ class CausalConv(nn.Module):
 
     def windows(self, x: Tensor, cache: Cache) -> Tensor:
         """What the product is taken of: (B, t, ..., window fan_in), the oldest step first."""
-        steps = with_past(x, self.window - 1, self.name, cache)
-        return torch.cat([steps[:, start : start + x.shape[1]] for start in range(self.window)], dim=-1)
+        return windows(x, self.window, self.name, cache)
 
 
 def name_layers(module: nn.Module) -> None:
@@ -126,3 +131,42 @@ class BlockStream:
 
     def _size(self, chunk: Tensor) -> tuple[int, ...]:
         return (*chunk.shape[: self.time], *chunk.shape[self.time + 1 :])
+
+
+class TrimmedStream:
+    """A `BlockStream` of which only those results count that are due to what was pushed.
+
+    `due` tells how many steps of results so many pushed steps have in all. At the end the last step is repeated
+    `flush` times, for results that reach beyond it, and until the block is full.
+    """
+
+    def __init__(self, stream: BlockStream, due: Callable[[int], int], *, flush: int = 0):
+        self.stream, self.due, self.flush = stream, due, flush
+        self.pushed = self.given = 0  # steps
+        self.last: Tensor | None = None  # step
+
+    def push(self, chunk: Tensor) -> Tensor:
+        """The results that `chunk` completes, in order, possibly none. Refuses what `BlockStream.push` refuses."""
+        results = self.stream.push(chunk)
+        time = self.stream.time
+        self.last = chunk.narrow(time, chunk.shape[time] - 1, 1).clone()
+        self.pushed += chunk.shape[time]
+        self.given += results.shape[self.stream.time_out]
+        return results
+
+    def finish(self) -> Tensor:
+        """The rest of what is due. The stream is over.
+
+        Raises:
+            ValueError: nothing was pushed, or the stream is finished.
+        """
+        time_out = self.stream.time_out
+        if self.last is None or self.stream.finished:
+            return self.stream.finish()  # which refuses
+        tail = [self.stream.push(self.last.repeat_interleave(self.flush, self.stream.time))] if self.flush else []
+        results = torch.cat([*tail, self.stream.finish()], dim=time_out)
+        return results.narrow(time_out, 0, self.due(self.pushed) - self.given)
+
+    def whole(self, media: Tensor) -> Tensor:
+        """All results of a medium that is there at once. As `push` and `finish`, on a fresh stream."""
+        return torch.cat([self.push(media), self.finish()], dim=self.stream.time_out)

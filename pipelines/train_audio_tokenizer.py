@@ -1,0 +1,182 @@
+"""Train a sound tokenizer, and show whether the training worked.
+
+Prints and draws, on pieces of files held apart: mel distance (nepers) and SI-SDR (dB), with few codebooks and with all;
+STOI and PESQ where their libraries are installed; codes in use and bits per code of each codebook; spectrograms, the
+original above its reconstruction; and both as wav.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..data.loader import generator_of
+from ..data.media import write_png
+from ..data.write_audio import write_audio
+from ..models.audio_metrics import si_sdr
+from ..models.schedules import cosine
+from ..models.spectral_loss import mel_distance, phase_distance
+from ..tokenizers.audio import DELAY, HOP, SAMPLE_RATE, AudioTokenizer, AudioTokenizerConfig
+from .code_diagnostics import code_usage
+from .picture_sources import VALIDATION_NUMBER
+from .sound_sources import SoundSource
+from .spectrograms import side_by_side
+from .speech_scores import missing, speech_scores
+from .train_loop import TrainingError
+from .train_reconstruction import TrainingRecipe, cost, train_reconstruction
+
+PIECE = 50 * HOP  # samples of a training piece: 1 s
+FEWEST = 2  # codebooks with which training reckons
+OVERFIT_DISTANCE = 0.15  # nepers
+START_PIECES = 128
+VALIDATION_PIECES = 32
+DRAWN = 8  # pieces that are drawn and written
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioTokenizerRecipe(TrainingRecipe):
+    batch_size: int = 16
+    learning_rate: float = 5e-3
+    weight_decay: float = 0.01
+    phases: float = 0.1  # weight of the error of the complex spectrum, beside that of log-mel energies
+    evaluate_every: int = 1000
+
+
+class AudioLosses(nn.Module):
+    """A tokenizer as a module whose forward is the loss: how far its sounds are from the originals, to the ear."""
+
+    def __init__(self, tokenizer: AudioTokenizer, recipe: AudioTokenizerRecipe):
+        super().__init__()
+        self.tokenizer, self.recipe = tokenizer, recipe
+        tokenizer.encoder.requires_grad_(not recipe.freeze_encoder)
+
+    def forward(self, sounds: Tensor, num_levels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Sounds (B, 1, t HOP), told by so many codebooks each, int64 (B,) -> what to minimize, and figures to show."""
+        with torch.autocast(sounds.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            outputs, _ = self.tokenizer(sounds, num_levels)
+        outputs, targets = outputs.float(), sounds[:, :, : outputs.shape[2]]
+        value = mel_distance(outputs, targets, SAMPLE_RATE).mean()
+        figures = {"mel_train": float(value.detach()), "si_sdr_train": float(si_sdr(outputs.detach(), targets).mean())}
+        if self.recipe.phases:
+            value = value + self.recipe.phases * phase_distance(outputs, targets, SAMPLE_RATE).mean()
+        return value, figures
+
+
+def random_levels(num_codebooks: int, count: int, seed: int, number: int) -> Tensor:
+    """How many codebooks each example of a batch is told by, int64 (count,) in [`FEWEST`, num_codebooks]."""
+    fewest = min(FEWEST, num_codebooks)
+    return torch.randint(fewest, num_codebooks + 1, (count,), generator=generator_of(seed, number, 2))
+
+
+@torch.no_grad()
+def diagnose(tokenizer: AudioTokenizer, sounds: Tensor) -> tuple[dict[str, float], Tensor]:
+    """Scores on sounds (N, 1, S) in [-1, 1]; also what comes back of them by all codebooks."""
+    ids = tokenizer.encode(sounds)
+    scores: dict[str, float] = {}
+    for count in sorted({min(FEWEST, tokenizer.num_codebooks), tokenizer.num_codebooks}):
+        heard = tokenizer.decode(ids[:, :count], (sounds.shape[2],))
+        found = {
+            "mel": float(mel_distance(heard, sounds, SAMPLE_RATE).mean()),
+            "si_sdr": float(si_sdr(heard, sounds).mean()),
+            **speech_scores(heard, sounds, SAMPLE_RATE),
+        }
+        scores |= {f"{name}_of_{count}": value for name, value in found.items()}
+    for level, of_level in enumerate(ids.unbind(1), 1):
+        in_use, bits = code_usage(of_level, tokenizer.vocab_size)
+        scores |= {f"codes_in_use_{level}": in_use, f"bits_per_code_{level}": bits}
+    return scores, heard
+
+
+def plan(recipe: AudioTokenizerRecipe, tokenizer: AudioTokenizer, *, gigaflops: float = 50.0) -> str:
+    """What is about to happen: parameters, bit rates, arithmetic, and hours at `gigaflops` a second."""
+    parameters = sum(p.numel() for p in tokenizer.parameters())
+    flop, _ = cost(tokenizer, (1, PIECE))
+    pieces, count = recipe.steps * recipe.batch_size, tokenizer.num_codebooks
+    rates = f"{tokenizer.bits_per_second(1) / 1000:.2f} to {tokenizer.bits_per_second(count) / 1000:.2f} kb/s"
+    return (
+        f"sound tokenizer: {count} codebooks of {tokenizer.vocab_size} codes, {rates}, "
+        f"{parameters / 1e6:.2f} M parameters\n"
+        f"{recipe.steps} steps of {recipe.batch_size}: {pieces} pieces of {PIECE / SAMPLE_RATE:g} s, "
+        f"{flop / 1e9:.2f} GFLOP each; {flop * pieces / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
+    )
+
+
+def train_audio_tokenizer(
+    config: AudioTokenizerConfig,
+    recipe: AudioTokenizerRecipe,
+    source: SoundSource,
+    out: Path,
+    *,
+    resume: bool = False,
+    init: AudioTokenizer | None = None,
+    device: str | torch.device = "cpu",
+    say: Callable[[str], None] = print,
+) -> AudioTokenizer:
+    """Train on `source`, whose pieces have `PIECE` samples, and return the tokenizer.
+
+    Checkpoints, curves, pictures and sounds are written under `out`.
+
+    Raises:
+        ValueError: the sounds cannot be learned from.
+        TrainingError: see `train`.
+    """
+    torch.manual_seed(recipe.seed)  # only the initial weights come from here
+    tokenizer = init or AudioTokenizer(config)
+    start, _ = source(VALIDATION_NUMBER - 1, START_PIECES)
+    if not start.any():
+        raise ValueError("sounds must not all be silent; check the files")
+    if init is None:
+        tokenizer.start_linear(start)
+    validation = source(VALIDATION_NUMBER, VALIDATION_PIECES)[0].to(device)
+    say(plan(recipe, tokenizer))
+    for line in missing():
+        say(line)
+
+    def batches(number: int) -> tuple[Tensor, Tensor]:
+        sounds, _ = source(number, recipe.batch_size)
+        levels = random_levels(tokenizer.num_codebooks, len(sounds), recipe.seed, number)
+        return sounds.to(device), levels.to(device)
+
+    def evaluate(average: AudioTokenizer) -> dict[str, float]:
+        scores, heard = diagnose(average, validation)
+        drawn, heard = validation[:DRAWN].cpu(), heard[:DRAWN].cpu()
+        write_png(out / "spectrograms.png", side_by_side(drawn, heard, SAMPLE_RATE))
+        for name, sounds in (("original", drawn), ("reconstruction", heard)):
+            write_audio(out / f"{name}.wav", sounds.transpose(0, 1).flatten(1), SAMPLE_RATE)
+        return scores
+
+    losses = AudioLosses(tokenizer, recipe)
+    trained = train_reconstruction(
+        losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say
+    )
+    return cast(AudioTokenizer, trained)
+
+
+def overfit_one(config: AudioTokenizerConfig, source: SoundSource, *, steps: int = 300, seed: int = 0) -> float:
+    """Train on one piece alone and return its mel distance; a sound tokenizer comes below `OVERFIT_DISTANCE`.
+
+    Raises:
+        TrainingError: the target is missed, so something in data or network is wrong.
+    """
+    torch.manual_seed(seed)
+    tokenizer = AudioTokenizer(replace(config, storage_dtype="float32"))
+    sounds, _ = source(0, 1)
+    tokenizer.start_linear(sounds)
+    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=5e-3, weight_decay=0.0)
+    schedule = cosine(steps, warmup=10)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 5e-3 * schedule(step)
+        outputs, _ = tokenizer(sounds)
+        optimizer.zero_grad()
+        mel_distance(outputs, sounds[:, :, :-DELAY], SAMPLE_RATE).mean().backward()
+        optimizer.step()
+    heard = tokenizer.decode(tokenizer.encode(sounds), (sounds.shape[2],))
+    reached = float(mel_distance(heard, sounds, SAMPLE_RATE))
+    if reached > OVERFIT_DISTANCE:
+        raise TrainingError(
+            f"one sound must come as near as {OVERFIT_DISTANCE}, got {reached:.3f}; check data range and network"
+        )
+    return reached
