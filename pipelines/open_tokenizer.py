@@ -29,7 +29,7 @@ KINDS = {
     "image": Kind(default="tokenloom-photo", part="image_tokenizer", file="config.json"),
     "video": Kind(default="tokenloom-footage", part="video_tokenizer", file="config.json"),
     "text": Kind(default="tokenloom-mini", part="text_tokenizer", file="tokenizer.json"),
-    "audio": Kind(default="mulaw", part="audio_tokenizer", file="config.json"),
+    "audio": Kind(default="tokenloom-voice", part="audio_tokenizer", file="config.json"),
 }
 UNTRAINED_SOUND = {"mulaw": MuLawConfig(), "mulaw-8000": MuLawConfig(sample_rate=8_000)}  # known by name alone
 

@@ -35,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--tokenizer",
         metavar="NAME_OR_DIR",
         help="shipped name or folder; default: tokenloom-photo for pictures, tokenloom-footage for clips (an image "
-        "tokenizer takes them frame by frame); that of tokenloom-mini for texts; for sounds mulaw (16 kHz; "
-        "mulaw-8000: 8 kHz)",
+        "tokenizer takes them frame by frame); that of tokenloom-mini for texts; tokenloom-voice for sounds "
+        "(without training: mulaw at 16 kHz, mulaw-8000)",
     )
     add(
         "--text-tokenizer",
