@@ -84,7 +84,7 @@ class Block(nn.Module):
         self.out = zeroed(nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor, cache: Cache) -> Tensor:
-        return x + self.out(F.silu(self.conv(self.norm(x), cache)))
+        return x + self.out(F.silu(self.conv(self.norm(x.float()), cache)))
 
 
 class Encoder(nn.Module):
