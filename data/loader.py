@@ -8,7 +8,6 @@ left out. A broken example is replaced by the next good one of its permutation, 
 
 import hashlib
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from .folders import Example
+from .made_ahead import MadeAhead
 from .media import MediaError, fit, to_tensor
 
 Batch = dict[str, Any]  # tensors (B, ...) and lists of B strings
@@ -92,24 +91,8 @@ class Loader:
 
     def iterate(self, start_step: int = 0, num_steps: int | None = None) -> Iterator[Batch]:
         """The batches of `start_step`, `start_step` + 1, ...; without `num_steps`, for ever."""
-        steps = islice(count(start_step), num_steps)
-        if not self.workers:
-            yield from map(self.batch, steps)
-            return
-        with warnings.catch_warnings():
-            # The number of workers is the caller's choice; forking is how torch starts them, one thread in each.
-            warnings.filterwarnings("ignore", message="This DataLoader will create|.*multi-threaded, use of fork")
-            made = iter(
-                DataLoader(
-                    self._batches,
-                    batch_size=None,
-                    sampler=steps,
-                    num_workers=self.workers,
-                    collate_fn=_as_it_is,
-                    generator=torch.Generator(),  # it draws a seed for its workers: not from the global generator
-                )
-            )
-        yield from map(self._heed, made)
+        made = MadeAhead(self._batches.__getitem__, self.workers)
+        yield from map(self._heed, map(made, islice(count(start_step), num_steps)))
 
     def summary(self) -> str:
         """One line on the bad examples seen so far, or "" when there was none."""
@@ -130,7 +113,7 @@ class Loader:
 _Made = tuple[Batch, dict[int, str]]  # a batch, and the bad examples met in making it
 
 
-class _Batches(Dataset):
+class _Batches:
     """Step -> batch, as worker processes see it."""
 
     def __init__(self, examples: Sequence[Any], transform: Transform, batch_size: int, seed: int):
@@ -180,7 +163,3 @@ def _stack(rows: list[dict[str, Any]]) -> Batch:
         else:
             batch[name] = values
     return batch
-
-
-def _as_it_is(made: Any) -> Any:
-    return made

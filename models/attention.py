@@ -68,8 +68,10 @@ class RMSNorm(nn.Module):
 def plain_products() -> Iterator[None]:
     """Attention as products and a softmax, in the type of its inputs, instead of torch's fused kernel.
 
-    For training on a CPU: on some hundred tokens, forward and backward take a third of the time of the fused kernel,
-    whose backward pass was made for long sequences (bfloat16, 65 queries on 129 keys).
+    For training. On a CPU, with some hundred tokens, forward and backward take a third of the time of the fused kernel,
+    whose backward pass was made for long sequences (bfloat16, 65 queries on 129 keys). On CUDA the fused kernel that
+    takes masks gave gradients of NaN now and then, when it was compiled with 129 keys (torch 2.11): it wants the rows
+    of a mask in multiples of 8, and reads what lies behind them.
     """
     backends = torch.backends.cuda  # where torch keeps the switch, for the CPU too
     before = backends.fp16_bf16_reduction_math_sdp_allowed()

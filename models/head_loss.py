@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BLOCK = 1 << 21  # logits at once: small enough for the cache, large enough for fast products
+DEVICE_BLOCK = 1 << 27  # the same on a device, where starting an operation costs more than memory does
 
 
 def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, prior: Tensor | None = None) -> Tensor:
@@ -39,7 +40,8 @@ class _HeadLoss(torch.autograd.Function):
         dtype: torch.dtype,
         learns: bool,
     ) -> Tensor:
-        size = max(1, BLOCK // len(weight))
+        block_size = BLOCK if hidden.device.type == "cpu" else DEVICE_BLOCK
+        size = max(1, block_size // len(weight))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         hidden_grad, weight_grad = torch.empty_like(hidden), torch.zeros_like(weight)
         with torch.autocast(hidden.device.type, enabled=False):

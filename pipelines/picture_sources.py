@@ -22,6 +22,7 @@ from ..data.clip_frames import ClipFrames
 from ..data.folders import Example, Examples, NothingFoundError, open_examples
 from ..data.loader import generator_of
 from ..data.media import MediaError, fit
+from ..data.scene_clips import clip_batch
 from ..data.scenes import KINDS, draw_example, scene_batch
 
 MIXTURE: Mapping[str, float] = {**dict.fromkeys(KINDS, 1.0), "counting": 1.5, "position": 1.5, "full": 3.0}
@@ -30,6 +31,7 @@ HELD_OUT = 20  # one file of so many is kept for validation; of fewer files, eac
 MAX_REDRAWS = 100  # broken files in a row before a folder counts as unreadable
 CACHE_BYTES = 1 << 30
 CAPTIONS_OF_SCENES = 3000  # of each kind
+FRAMES_OF_CLIP = 4  # that serve as pictures: drawing a clip costs as much as drawing so many
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,27 @@ class SceneSource:
             generator = torch.Generator().manual_seed(number)
             for kind in MIXTURE:
                 yield draw_example(generator, kind)[0].text
+
+
+@dataclass(frozen=True)
+class SceneFrameSource:
+    """Frames of freshly drawn clips, several of each; for tokenizers, which need no captions."""
+
+    size: int
+    seed: int
+
+    def __call__(self, number: int, count: int) -> Pictures:
+        num_clips = -(-count // FRAMES_OF_CLIP)
+        clips, requests = clip_batch(self.seed, number * num_clips, num_clips, size=self.size)
+        generator = generator_of(self.seed, number)
+        frames = torch.rand(num_clips, clips.shape[1], generator=generator).argsort(1)[:, :FRAMES_OF_CLIP]
+        chosen = clips[torch.arange(num_clips)[:, None], frames]
+        pictures = rearrange(chosen, "N m H W C -> (N m) C H W")[:count]
+        captions = [request.text for request in requests for _ in range(FRAMES_OF_CLIP)]
+        return pictures, captions[:count]
+
+    def captions(self) -> Iterable[str]:
+        return ()
 
 
 def held_out_of(count: int, stretch: int = 1) -> list[int]:
@@ -253,5 +276,7 @@ def open_source(specs: Sequence[str], size: int, seed: int, crop: Crop) -> Mixed
 
 
 def source_of(name: str, size: int, seed: int, crop: Crop) -> PictureSource:
-    """ "scenes", or the files of a path; as `open_source`."""
+    """ "scenes", "scene-clips" (their frames), or the files of a path; as `open_source`."""
+    if name == "scene-clips":
+        return SceneFrameSource(size, seed)
     return SceneSource(size, seed) if name == "scenes" else FileSource(open_files(Path(name)), size, seed, crop)

@@ -85,9 +85,11 @@ def train_image_tokenizer(
     resume: bool = False,
     init: ImageTokenizer | None = None,
     device: str | torch.device = "cpu",
+    workers: int = 0,
     say: Callable[[str], None] = print,
 ) -> ImageTokenizer:
     """Train on `source` and return the tokenizer; checkpoints, curves and pictures are written under `out`.
+    `workers` processes read the batches ahead.
 
     Raises:
         ValueError: the pictures cannot be learned from.
@@ -111,7 +113,7 @@ def train_image_tokenizer(
         return scores
 
     losses = losses_of(tokenizer, recipe)
-    batches = batches_in_range(source, recipe.batch_size, device)
+    batches = batches_in_range(source, recipe.batch_size, device, workers)
     trained = train_reconstruction(
         losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say
     )

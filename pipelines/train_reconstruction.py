@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..data.made_ahead import MadeAhead
 from ..models.adversarial import PatchDiscriminator, adversarial_losses
 from ..models.image_metrics import psnr
 from ..models.losses import reconstruction_loss
@@ -110,9 +111,10 @@ class ReconstructionLosses(nn.Module):
         return value, figures
 
 
-def batches_in_range(source: Source, batch_size: int, device: str | torch.device) -> Batches:
-    """The uint8 batches of a source of pictures or clips, in [-1, 1]."""
-    return lambda number: (to_range(source(number, batch_size)[0].to(device)),)
+def batches_in_range(source: Source, batch_size: int, device: str | torch.device, workers: int = 0) -> Batches:
+    """The uint8 batches of a source of pictures or clips, in [-1, 1], read ahead by `workers` processes."""
+    read = MadeAhead(lambda number: source(number, batch_size)[0], workers)
+    return lambda number: (to_range(read(number).to(device)),)
 
 
 def train_reconstruction(

@@ -78,11 +78,13 @@ def train_video_tokenizer(
     resume: bool = False,
     init: VideoTokenizer | None = None,
     device: str | torch.device = "cpu",
+    workers: int = 0,
     say: Callable[[str], None] = print,
 ) -> VideoTokenizer:
     """Train on `source`, whose clips have 1 + n `config.group` frames, and return the tokenizer.
 
     Checkpoints, curves and pictures are written under `out`.
+    `workers` processes read the batches ahead.
 
     Raises:
         ValueError: the clips cannot be learned from.
@@ -107,7 +109,7 @@ def train_video_tokenizer(
         return scores
 
     losses = losses_of(tokenizer, recipe)
-    batches = batches_in_range(source, recipe.batch_size, device)
+    batches = batches_in_range(source, recipe.batch_size, device, workers)
     trained = train_reconstruction(
         losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say
     )

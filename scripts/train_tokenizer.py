@@ -26,7 +26,7 @@ RECIPE = (
     *("steps", "batch_size", "learning_rate", "absolute", "edges", "adversarial"),
     *("freeze_encoder", "bfloat16", "seed"),
 )
-LEARNED = ("size", *ARCHITECTURE, *RECIPE, "init", "device", "resume", "overfit_one")
+LEARNED = ("size", *ARCHITECTURE, *RECIPE, "init", "device", "workers", "resume", "overfit_one")
 IN_TIME = ("group", "window", "turns")
 VIDEO = (*IN_TIME, "frames", "rate", "motion")
 SOUND = ("width", "fine_width", "window", "storage_dtype")
@@ -87,6 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     image.add_argument("--seed", type=int, metavar="S", help="of weights and pictures; default: 0")
     image.add_argument("--init", metavar="NAME_OR_DIR", help="start from the weights of this tokenizer")
     image.add_argument("--device", metavar="DEVICE", help="where to train, such as cuda; default: cpu")
+    image.add_argument(
+        "--workers", type=int, metavar="N", help="processes that read pictures or clips ahead; default: none"
+    )
     image.add_argument("--resume", action="store_true", default=None, help="go on from the last checkpoint in --out")
     image.add_argument(
         "--overfit-one",
@@ -157,6 +160,7 @@ def train_image(arguments: argparse.Namespace) -> int:
         resume=bool(arguments.resume),
         init=init,
         device=open_device(arguments.device or "cpu"),
+        workers=arguments.workers or 0,
     )
     trained.save_pretrained(arguments.out)
     shipped = ImageTokenizer.from_pretrained(arguments.out)  # judged as it lies there, in its storage type
@@ -200,6 +204,7 @@ def train_video(arguments: argparse.Namespace) -> int:
         resume=bool(arguments.resume),
         init=init,
         device=open_device(arguments.device or "cpu"),
+        workers=arguments.workers or 0,
     )
     trained.save_pretrained(arguments.out)
     shipped = VideoTokenizer.from_pretrained(arguments.out)

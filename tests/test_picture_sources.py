@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.doubles import ToySource
 from tokenloom.data.media import MediaError
+from tokenloom.data.scene_clips import clip_batch
 from tokenloom.data.scenes import KINDS
 from tokenloom.pipelines import picture_sources
 from tokenloom.pipelines.picture_sources import (
@@ -18,6 +19,7 @@ from tokenloom.pipelines.picture_sources import (
     VALIDATION_NUMBER,
     FileSource,
     MixedSource,
+    SceneFrameSource,
     SceneSource,
     open_source,
     parse_spec,
@@ -39,7 +41,7 @@ def grays(source, numbers, count: int = 50) -> set[int]:
     return {int(value) for number in numbers for value in source(number, count)[0][:, 0, 0, 0]}
 
 
-@pytest.mark.parametrize("specs", [["scenes"], ["PICTURES"], ["scenes:2", "PICTURES:1"]], ids="+".join)
+@pytest.mark.parametrize("specs", [["scenes"], ["scene-clips"], ["PICTURES"], ["scenes:2", "PICTURES:1"]], ids="+".join)
 def test_a_batch_is_a_function_of_its_number(specs, tmp_path):
     folder = write_pictures(tmp_path / "pictures", 30)
     specs = [spec.replace("PICTURES", str(folder)) for spec in specs]
@@ -60,6 +62,19 @@ def test_scenes_of_consecutive_numbers_are_one_endless_list():
     halves = [source(2, 3), source(3, 3)]
     assert torch.equal(images, torch.cat([half for half, _ in halves]))
     assert captions == halves[0][1] + halves[1][1]
+
+
+def test_frames_of_scene_clips_are_different_frames_of_clips_that_are_drawn_anew():
+    source, each = SceneFrameSource(16, seed=3), picture_sources.FRAMES_OF_CLIP
+    drawn = [source(number, 2 * each + 1) for number in range(2)]
+    for number, (pictures, captions) in enumerate(drawn):
+        clips, requests = clip_batch(3, 3 * number, 3, size=16)
+        for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+            clip, request = clips[place // each], requests[place // each]
+            assert caption == request.text
+            assert any(torch.equal(picture.permute(1, 2, 0), frame) for frame in clip)
+        assert len(pictures) == 2 * each + 1
+    assert not set(drawn[0][1]) & set(drawn[1][1])
 
 
 def test_captions_of_scenes_are_of_every_kind_and_always_the_same(monkeypatch):
