@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .models.transformer import SharedTransformer
+    from .pipelines.media_to_text import MediaToTextPipeline
     from .pipelines.text_to_image import TextToImagePipeline
     from .pipelines.text_to_video import TextToVideoPipeline
     from .tokenizers.audio import AudioTokenizer
@@ -23,6 +24,7 @@ __all__ = [
     "AudioTokenizer",
     "FramesTokenizer",
     "ImageTokenizer",
+    "MediaToTextPipeline",
     "MuLawTokenizer",
     "PaletteTokenizer",
     "PatchTokenizer",
@@ -38,6 +40,7 @@ _HOMES = {
     "AudioTokenizer": "tokenizers.audio",
     "FramesTokenizer": "tokenizers.frames",
     "ImageTokenizer": "tokenizers.image",
+    "MediaToTextPipeline": "pipelines.media_to_text",
     "MuLawTokenizer": "tokenizers.mulaw",
     "PaletteTokenizer": "tokenizers.patches",
     "PatchTokenizer": "tokenizers.patches",

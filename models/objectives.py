@@ -1,5 +1,7 @@
 """What the decoders are trained on: one loss per decoder, all by cross-entropy on the same codes of the same pictures.
 
+The other way round, the text is learned after the picture, token by token.
+
 B pictures, N codes each, P tokens of a prompt, m frames of a clip that are given. What is given runs through the trunk
 once; its keys and values then serve a segment per decoder, so that three decoders cost three pictures and one text.
 """
@@ -8,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..tokenizers.sequence import frame_positions, text_positions
@@ -28,6 +31,7 @@ class Batch:
     real: Tensor  # bool (B, P)
     codes: Tensor  # int64 (B, m + 1, N), local ids; m is 0 for pictures
     frames: Tensor  # int64 (B, m + 1), their numbers in the clip; 0 for pictures
+    describe: bool = False  # then the prompts are learned instead, after all the frames
 
 
 class DecoderLosses(nn.Module):
@@ -42,7 +46,12 @@ class DecoderLosses(nn.Module):
         self.decoders = tuple(decoders)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Mean cross-entropy in nats per code of each decoder; all noise comes from the CPU `generator`."""
+        """Mean cross-entropy in nats per code of each decoder, or of the text per token, as "text".
+
+        All noise comes from the CPU `generator`.
+        """
+        if batch.describe:
+            return {"text": self._text(batch)}
         model, codes = self.model, batch.codes[:, -1]
         device = codes.device
         prompt = model.prefill(batch.prompts, text_positions(batch.prompts.shape[1]).to(device), batch.real)
@@ -66,6 +75,15 @@ class DecoderLosses(nn.Module):
             prior = None if prior is None else prior.flatten(0, 1)
             losses[name] = head_loss(slots[learned], model.head.weight, codes[learned], prior)
         return losses
+
+    def _text(self, batch: Batch) -> Tensor:
+        """Of every token of the prompts and the END after them, which follow their frames; they begin with BEGIN."""
+        model, real = self.model, batch.real
+        seen, start = model.see(self._ids(batch.codes), batch.frames)
+        targets = F.pad(batch.prompts[:, 1:], (0, 1))
+        targets = targets.scatter(1, real.sum(1, keepdim=True) - 1, model.vocabulary.special("end"))
+        hidden, _ = model.write(batch.prompts, start, seen)
+        return head_loss(hidden[real], model.text_head(), targets[real])
 
     def _ids(self, codes: Tensor) -> Tensor:
         """Local ids (..., N) -> shared ids (..., 1 + N), BEGIN first."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..tokenizers.pretrained import Pretrained
 from ..tokenizers.scalar_quantizer import ScalarQuantizer
+from ..tokenizers.sequence import frame_positions, text_positions
 from ..tokenizers.vocabulary import Vocabulary
 from .attention import Attention, KVCache, RMSNorm
 from .masks import causal_mask, frames_mask, same_place, segment_mask
@@ -228,6 +229,34 @@ class SharedTransformer(nn.Module, Pretrained):
         _, cache = self.trunk(x, where, self.given(1), mask, prompt)
         cache.places = torch.arange(length, device=x.device).repeat(count)
         return prompt.extend(cache)
+
+    def see(self, frames: Tensor, numbers: Tensor) -> tuple[KVCache, Tensor]:
+        """What text is written about: frames (B, m, 1 + N), as `read` takes them, after an empty prompt.
+
+        `numbers` int64 (B, m) says which frames of their clips they are. Also gives the position (B,) at which text
+        begins: one past the largest.
+        """
+        begin = torch.full((len(frames), 1), self.vocabulary.special("begin"), device=frames.device)
+        prompt = self.prefill(begin, text_positions(1).to(frames.device), torch.ones_like(begin, dtype=torch.bool))
+        positions = frame_positions(self.config.image_grid, numbers) + prompt.start[:, None, None, None]
+        return self.read(frames, positions, prompt), positions.amax((1, 2, 3)) + 1
+
+    def write(self, ids: Tensor, start: Tensor, past: KVCache) -> tuple[Tensor, KVCache]:
+        """Text token by token after what is known: shared ids int64 (B, L) from position `start` (B,) on.
+
+        Returns hidden tokens (B, L, D), each of which says the next, and `past` with these tokens after it.
+        """
+        positions = start[:, None, None] + text_positions(ids.shape[1]).to(ids.device)
+        causal = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+        mask = segment_mask(past.mask, causal, ids.shape[1])
+        role = torch.full((len(ids),), Role.AR, device=ids.device)
+        modulation = self.modulation(torch.zeros(len(ids), device=ids.device), role)
+        hidden, cache = self.trunk(self.embedding(ids), positions, modulation, mask, past)
+        return hidden, past.extend(cache)
+
+    def text_head(self) -> Tensor:
+        """Weights (V, D) of a linear head over text and END, whose local ids are the shared ones: the embedding's."""
+        return self.embedding.weight[: self.vocabulary.special("end") + 1] * self.config.width**-0.5
 
     def allowed(self, prompt: KVCache, length: int) -> Tensor | None:
         """Which of what came before a frame of `length` slots may look at: (length, P); None: at everything."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 MAX_CONTEXT = 4  # known frames that a new one looks at
+NUM_SEEN = 5  # frames of a clip from which its caption is written
 USUAL = 0.75  # share of training examples whose known frames are those of a clip drawn from its first frame on
 NUM_KNOWN = (0.2, 0.25, 0.15, 0.12, 0.28)  # share of training batches in which a frame looks at 0, 1, 2, 3, 4 others
 
@@ -34,6 +35,12 @@ def drawing_order(num_frames: int, known: Collection[int] = ()) -> list[int]:
 def nearest(frame: int, known: Collection[int], count: int = MAX_CONTEXT) -> list[int]:
     """At most `count` of the known frames, those nearest in time, in the order of time."""
     return sorted(sorted(known, key=lambda other: (abs(other - frame), other))[:count])
+
+
+def seen_frames(num_frames: int) -> list[int]:
+    """Which frames of a clip are seen to tell what happens in it: at most `NUM_SEEN`, evenly from first to last."""
+    count = min(NUM_SEEN, num_frames)
+    return [round(number * (num_frames - 1) / max(1, count - 1)) for number in range(count)]
 
 
 def mean_known() -> float:

@@ -101,6 +101,7 @@ class TextToImageDiffusionPipeline(DiffusionPipeline):
         scheduler: Scheduler,
         lexicon: list[str] | None = None,
         fingerprints: dict[str, str] | None = None,
+        writes: bool = False,
     ):
         super().__init__()
         self.register_modules(
@@ -109,7 +110,7 @@ class TextToImageDiffusionPipeline(DiffusionPipeline):
             text_tokenizer=text_tokenizer,
             scheduler=scheduler,
         )
-        self.register_to_config(lexicon=list(lexicon or ()), fingerprints=dict(fingerprints or {}))
+        self.register_to_config(lexicon=list(lexicon or ()), fingerprints=dict(fingerprints or {}), writes=writes)
         for name, fingerprint in (fingerprints or {}).items():
             if getattr(self, name).part.fingerprint != fingerprint:
                 raise ValueError(f"this {name} is not the one the model was trained with; restore it")
@@ -129,6 +130,7 @@ class TextToImageDiffusionPipeline(DiffusionPipeline):
             scheduler or FlowMatchEulerDiscreteScheduler(),
             sorted(pipeline.lexicon),
             pipeline.fingerprints,
+            pipeline.writes,
         )
 
     @classmethod
@@ -151,7 +153,7 @@ class TextToImageDiffusionPipeline(DiffusionPipeline):
     def text_to_image(self) -> TextToImagePipeline:
         """Our pipeline on the same parts."""
         parts = self.transformer.part, self.image_tokenizer.part, self.text_tokenizer.part
-        return TextToImagePipeline(*parts, lexicon=self.config["lexicon"])
+        return TextToImagePipeline(*parts, lexicon=self.config["lexicon"], writes=self.config["writes"])
 
     @torch.no_grad()
     def __call__(

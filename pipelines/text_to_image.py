@@ -112,11 +112,14 @@ class TextToImagePipeline:
         image_tokenizer: ImageTokenizer,
         text_tokenizer: TextTokenizer,
         lexicon: Iterable[str] = (),
+        *,
+        writes: bool = False,
     ):
         self.transformer = transformer.eval()
         self.image_tokenizer = image_tokenizer.eval()
         self.text_tokenizer = text_tokenizer
         self.lexicon = frozenset(lexicon)  # words of the training captions; empty: unknown
+        self.writes = writes  # whether it was trained to write captions, too
         if image_tokenizer.config.levels != transformer.config.image_levels:
             raise ValueError(
                 f"the image tokenizer has levels {image_tokenizer.config.levels} and the transformer was built for "
@@ -139,6 +142,7 @@ class TextToImagePipeline:
         try:
             saved = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             lexicon, fingerprints = list(map(str, saved["lexicon"])), dict(saved["fingerprints"])
+            writes = bool(saved.get("writes", False))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / INDEX} is broken ({type(error).__name__}: {error}); save it again") from error
         pipeline = cls(
@@ -146,6 +150,7 @@ class TextToImagePipeline:
             ImageTokenizer.from_pretrained(folder / "image_tokenizer"),
             TextTokenizer.from_pretrained(folder / "text_tokenizer"),
             lexicon,
+            writes=writes,
         )
         for name, fingerprint in pipeline.fingerprints.items():
             if fingerprint != fingerprints.get(name):
@@ -160,8 +165,8 @@ class TextToImagePipeline:
         self.save_index(folder)
 
     def save_index(self, folder: Path) -> None:
-        """Write the lexicon, and by which tokenizers the transformer was trained, beside the parts."""
-        saved = {"fingerprints": self.fingerprints, "lexicon": sorted(self.lexicon)}
+        """Write what is known of the training beside the parts: tokenizers, words, and whether captions are written."""
+        saved = {"fingerprints": self.fingerprints, "writes": self.writes, "lexicon": sorted(self.lexicon)}
         write_atomically(folder / INDEX, json.dumps(saved, indent=1, ensure_ascii=False).encode())
 
     @property

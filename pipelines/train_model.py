@@ -7,7 +7,6 @@ captions; a share of the captions is left out, for guidance. Of a clip one frame
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,6 +18,7 @@ from einops import pack, rearrange, unpack
 from torch import Tensor, nn
 
 from ..data.loader import generator_of
+from ..data.made_ahead import MadeAhead
 from ..data.media import image_grid, write_png
 from ..models.attention import plain_products
 from ..models.objectives import Batch, DecoderLosses
@@ -28,12 +28,15 @@ from ..models.transformer import SharedTransformer, TransformerConfig
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.sequence import prompt_batch
 from ..tokenizers.text import TextTokenizer
-from .clip_order import mean_known, training_frames
+from .clip_order import mean_known, seen_frames, training_frames
 from .clip_sources import ClipSource
 from .picture_sources import VALIDATION_NUMBER, Pictures, PictureSource, parts_of
 from .text_to_image import TextToImagePipeline, seeded, words_of
 from .train_loop import LoopConfig, train
 from .train_reconstruction import to_range
+
+COMPILED = (0, 1, 4)  # numbers of given frames that compiled code is made for: each costs many seconds at the start
+DRAWING = 1  # random numbers for a batch are apart from those for its noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class TransformerRecipe:
     data: tuple[str, ...] = ()  # where the examples come from, in words: a resumed run must have the same
     clip_data: tuple[str, ...] = ()  # the same, of clips
     clip_share: float = 0.5  # of the steps that learn clips, where there are any
+    text_share: float = 0.0  # of the steps that learn to write the caption of what they see
     steps: int = 3000
     batch_size: int = 32  # pictures, each learned by every decoder
     muon_lr: float = 2e-3
@@ -52,7 +56,7 @@ class TransformerRecipe:
     drop_caption: float = 0.1
     prompt_length: int = 64  # tokens that every prompt is padded or cut to: one shape, so that compiling happens once
     bfloat16: bool = False  # products in bfloat16, the rest in float32; pays where the processor has units for it
-    compile: bool = False  # fuse the trunk with torch.compile; a minute or two at the start, then faster steps
+    compile: bool = False  # fuse the blocks with torch.compile; some minutes at the start, then faster steps
     seed: int = 0
     evaluate_every: int = 500
     checkpoint_every: int = 100
@@ -62,10 +66,26 @@ class TransformerRecipe:
             raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
         if not 0 < self.clip_share < 1:
             raise ValueError(f"clip_share must be between 0 and 1, got {self.clip_share}; leave out clips to have none")
+        if not 0 <= self.text_share < 1:
+            raise ValueError(f"text_share must be at least 0 and less than 1, got {self.text_share}")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch before the tokenizer of pictures has seen it."""
+
+    parts: list[Tensor]  # of each source: uint8 (n, m + 1, 3, H, W), or codes of token shards, int64 (n, m + 1, h, w)
+    prompts: Tensor  # int64 (B, P)
+    real: Tensor  # bool (B, P)
+    frames: Tensor  # int64 (B, m + 1), which frames of their clips they are; 0 for pictures
+    describe: bool  # the captions are what is learned
 
 
 class Batches:
-    """Step -> batch: pictures from `source`, or frames from `clips`, as codes, and their captions as tokens."""
+    """Number -> batch: pictures from `source`, or frames from `clips`, as codes, and their captions as tokens.
+
+    `workers` processes draw and read ahead of training, which asks for every `stride`-th number.
+    """
 
     def __init__(
         self,
@@ -75,42 +95,53 @@ class Batches:
         text_tokenizer: TextTokenizer,
         transformer: SharedTransformer,
         recipe: TransformerRecipe,
+        *,
+        workers: int = 0,
+        stride: int = 1,
     ):
         self.source, self.clips, self.recipe = source, clips, recipe
         self.image_tokenizer, self.text_tokenizer = image_tokenizer, text_tokenizer
         self.vocabulary = transformer.vocabulary
         self.device = transformer.embedding.weight.device
+        self.drawn = MadeAhead(self.draw, workers, stride)
 
-    def __call__(self, number: int, generator: torch.Generator) -> Batch:
-        if self.clips and float(torch.rand((), generator=generator)) < self.recipe.clip_share:
-            return self.of_clips(number, generator)
-        return self.of_pictures(number, generator)
+    def __call__(self, number: int) -> Batch:
+        return self.encode(self.drawn(number))
 
-    def of_pictures(self, number: int, generator: torch.Generator) -> Batch:
+    def draw(self, number: int) -> Drawn:
+        generator = generator_of(self.recipe.seed, number, DRAWING)
+        moving, described = torch.rand(2, generator=generator).tolist()
+        describe = described < self.recipe.text_share
+        if self.clips and moving < self.recipe.clip_share:
+            return self.clips_drawn(number, generator, describe)
+        return self.pictures_drawn(number, generator, describe)
+
+    def pictures_drawn(self, number: int, generator: torch.Generator, describe: bool = False) -> Drawn:
         parts = parts_of(self.source, number, self.recipe.batch_size)
         frames = torch.zeros(self.recipe.batch_size, 1, dtype=torch.long)
-        return self._batch([(pictures.unsqueeze(1), captions) for pictures, captions in parts], frames, generator)
+        pictures = [(pictures.unsqueeze(1), captions) for pictures, captions in parts]
+        return self._drawn(pictures, frames, generator, describe)
 
-    def of_clips(self, number: int, generator: torch.Generator) -> Batch:
-        """The same number of frames of each clip, the last to be learned after the others."""
+    def clips_drawn(self, number: int, generator: torch.Generator, describe: bool = False) -> Drawn:
+        """The same number of frames of each clip, the last to be learned after the others, or all to be described."""
         assert self.clips is not None
         parts = parts_of(self.clips, number, self.recipe.batch_size)
         clips = [clips if clips.dtype == torch.long else clips.transpose(1, 2) for clips, _ in parts]  # (n, T, ...)
-        frames = training_frames(clips[0].shape[1], self.recipe.batch_size, generator)
-        learned = [
+        num_frames, count = clips[0].shape[1], self.recipe.batch_size
+        if describe:
+            frames = torch.tensor([seen_frames(num_frames)] * count)
+        else:
+            frames = training_frames(num_frames, count, generator)
+        chosen = [
             (clip[torch.arange(len(clip))[:, None], frame], captions)
             for clip, frame, (_, captions) in zip(clips, frames.split([*map(len, clips)]), parts, strict=True)
         ]
-        return self._batch(learned, frames, generator)
+        return self._drawn(chosen, frames, generator, describe)
 
-    def _batch(self, parts: list[Pictures], frames: Tensor, generator: torch.Generator) -> Batch:
-        """Uint8 pictures (n, m + 1, 3, H, W) or int64 codes (n, m + 1, h, w) of each source, with their captions.
-
-        `frames`, int64 (B, m + 1), says which of their clips they are.
-        """
-        codes = torch.cat([codes_of(pictures.to(self.device), self.image_tokenizer) for pictures, _ in parts])
+    def _drawn(self, parts: list[Pictures], frames: Tensor, generator: torch.Generator, describe: bool) -> Drawn:
         captions = [caption for _, captions in parts for caption in captions]
-        dropped = torch.rand(len(captions), generator=generator) < self.recipe.drop_caption
+        share = 0.0 if describe else self.recipe.drop_caption
+        dropped = torch.rand(len(captions), generator=generator) < share
         tokens = [
             [] if drop else self.text_tokenizer.encode(caption)[: self.recipe.prompt_length - 1]
             for caption, drop in zip(captions, dropped.tolist(), strict=True)
@@ -118,8 +149,13 @@ class Batches:
         prompts, real = prompt_batch(tokens, self.vocabulary)
         missing = self.recipe.prompt_length - prompts.shape[1]
         prompts, real = F.pad(prompts, (0, missing)), F.pad(real, (0, missing))
-        codes = rearrange(codes, "B m h w -> B m (h w)")
-        return Batch(prompts.to(self.device), real.to(self.device), codes, frames.to(self.device))
+        return Drawn([pictures for pictures, _ in parts], prompts, real, frames, describe)
+
+    def encode(self, drawn: Drawn) -> Batch:
+        codes = torch.cat([codes_of(pictures.to(self.device), self.image_tokenizer) for pictures in drawn.parts])
+        codes = rearrange(codes.to(self.device), "B m h w -> B m (h w)")
+        prompts, real, frames = (tensor.to(self.device) for tensor in (drawn.prompts, drawn.real, drawn.frames))
+        return Batch(prompts, real, codes, frames, drawn.describe)
 
 
 def codes_of(pictures: Tensor, image_tokenizer: ImageTokenizer) -> Tensor:
@@ -178,13 +214,15 @@ def train_transformer(
     sample_prompts: Sequence[str] = (),
     score: Callable[[TextToImagePipeline], dict[str, float]] | None = None,
     device: str | torch.device = "cpu",
+    workers: int = 0,
     accelerator: Any = None,
     say: Callable[[str], None] = print,
 ) -> TextToImagePipeline:
     """Train and return the finished pipeline; checkpoints, curves and sample grids are written under `out`.
 
     `init` starts from another model's weights; `clips` are learned beside the pictures; `score` adds figures to each
-    evaluation. Model and tokenizer move to `device`, or to that of the accelerator.
+    evaluation. `workers` processes draw and read the batches ahead. Model and tokenizer move to `device`, or to that of
+    the accelerator.
 
     Raises:
         TrainingError: see `train`.
@@ -198,35 +236,42 @@ def train_transformer(
     model.to(device)
     image_tokenizer.to(device)
     losses = DecoderLosses(model, recipe.decoders)
-    batches = Batches(source, clips, image_tokenizer, text_tokenizer, model, recipe)
+    stride = accelerator.num_processes if accelerator else 1
+    batches = Batches(source, clips, image_tokenizer, text_tokenizer, model, recipe, workers=workers, stride=stride)
     captions = chain(source.captions(), clips.captions() if clips else ())
     lexicon = {word for caption in captions for word in words_of(caption)}
     say(plan(model, recipe))
 
+    compiled: list[bool] = []
+
     def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
-        generator = generator_of(recipe.seed, stream)
-        batch = batches(stream, generator)
-        if recipe.compile and "trunk" not in vars(model):  # here, so that the moving average stays as it is
-            torch._dynamo.config.recompile_limit = 16  # prompts, given frames and segments after them: ten shapes
-            model.trunk = torch.compile(model.trunk, dynamic=False)  # type: ignore[method-assign]
+        batch = batches(stream)
+        if recipe.compile and not compiled:  # here, so that the moving average stays as it is
+            torch._dynamo.config.recompile_limit = 32
+            for block in model.blocks:  # all share the code that is made for one
+                block.compile(dynamic=False)
+            compiled.append(True)
+        usual = batch.codes.shape[1] - 1 in COMPILED and not batch.describe
+        stance = torch.compiler.set_stance("default" if usual else "force_eager")
         kind = batch.codes.device.type
-        attention = plain_products() if kind == "cpu" else nullcontext()
-        with attention, torch.autocast(kind, torch.bfloat16, enabled=recipe.bfloat16):
-            values = module(batch, generator)
+        with stance, plain_products(), torch.autocast(kind, torch.bfloat16, enabled=recipe.bfloat16):
+            values = module(batch, generator_of(recipe.seed, stream))
         return torch.stack(list(values.values())).mean(), {name: float(v.detach()) for name, v in values.items()}
 
     def pipeline_of(module: nn.Module) -> TextToImagePipeline:
         trained = cast(DecoderLosses, module).model
-        return TextToImagePipeline(trained, image_tokenizer, text_tokenizer, lexicon)
+        return TextToImagePipeline(trained, image_tokenizer, text_tokenizer, lexicon, writes=recipe.text_share > 0)
 
     @torch.no_grad()
     def evaluate(module: nn.Module, step: int) -> dict[str, float]:
-        generator = generator_of(recipe.seed, VALIDATION_NUMBER)
-        values = module(batches.of_pictures(VALIDATION_NUMBER, generator), generator)
-        scores = {f"validation_{name}": float(v) for name, v in values.items()}
-        if clips:
-            values = module(batches.of_clips(VALIDATION_NUMBER, generator), generator)
-            scores |= {f"validation_clip_{name}": float(v) for name, v in values.items()}
+        scores = {}
+        for prefix, draw in {"": batches.pictures_drawn, "clip_": batches.clips_drawn}.items():
+            if prefix and not clips:
+                continue
+            for describe in (False, True) if recipe.text_share else (False,):
+                generator = generator_of(recipe.seed, VALIDATION_NUMBER)
+                values = module(batches.encode(draw(VALIDATION_NUMBER, generator, describe)), generator)
+                scores |= {f"validation_{prefix}{name}": float(v) for name, v in values.items()}
         pipeline = pipeline_of(module)
         if sample_prompts:
             rows = [

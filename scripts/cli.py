@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "interpolate": ("interpolate", "draw clips between two given pictures"),
     "extend": ("extend", "continue a clip"),
     "compare": ("compare", "the same prompts by each decoder, side by side, in one HTML page"),
+    "image-to-text": ("image_to_text", "write the captions of pictures"),
+    "video-to-text": ("video_to_text", "write the captions of clips"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes or clips"),
     "tokenize": ("tokenize_files", "turn texts, pictures and clips into token shards, or check the sums of shards"),
     "tokenize-video": ("tokenize_video", "the same for clips alone"),

@@ -5,7 +5,8 @@ pictures, or of strips of clips, for each decoder, green where the detector pass
 of "overall", its seconds are those of one picture or clip.
 
 --sweep tries sampler settings one after the other on prompts that are never reported; --reconstructions judges the
-image tokenizer alone: scenes or clips that it encodes and decodes.
+image tokenizer alone: scenes or clips that it encodes and decodes; --captions judges what the model writes about fresh
+scenes or clips.
 """
 
 import argparse
@@ -50,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--choice-temperature", type=float, metavar="T", help="of masked")
     parser.add_argument("--sweep", action="store_true", help="look for the best settings among usual ones")
     parser.add_argument("--reconstructions", action="store_true", help="judge the image tokenizer; MODEL may be one")
+    parser.add_argument(
+        "--captions", action="store_true", help="judge the captions that MODEL writes of fresh examples"
+    )
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of evaluation.json and the sheets")
     return parser
@@ -58,8 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.prompts_per_kind < 1:
         raise UsageError(f"--prompts-per-kind must be at least 1, got {arguments.prompts_per_kind}")
-    if arguments.reconstructions and arguments.sweep:
-        raise UsageError("--reconstructions and --sweep are two different things; ask for one")
+    if arguments.reconstructions + arguments.sweep + arguments.captions > 1:
+        raise UsageError("--reconstructions, --captions and --sweep are different things; ask for one")
 
     from tokenloom.pipelines.worlds import CLIPS, SCENES
 
@@ -67,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     report = {"model": str(arguments.model), "on": world.name, "prompts_per_kind": arguments.prompts_per_kind}
     if arguments.reconstructions:
         report["reconstructions"] = reconstructions(world, arguments)
+    elif arguments.captions:
+        report["captions"] = captions(world, arguments)
     else:
         from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
 
@@ -103,6 +109,20 @@ def reconstructions(world: "World", arguments: argparse.Namespace) -> list[dict[
         shares = score_reconstructions(tokenizer, arguments.prompts_per_kind, seed, device=device, world=world)
         print(f"reconstructions, seed {seed}: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items()))
         results.append({"seed": seed, "shares": shares})
+    return results
+
+
+def captions(world: "World", arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    from tokenloom.pipelines.caption_score import true_shares, write_captions
+    from tokenloom.pipelines.media_to_text import MediaToTextPipeline
+
+    pipeline = MediaToTextPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
+    results = []
+    for seed in arguments.seeds:
+        written = write_captions(pipeline, arguments.prompts_per_kind, seed, world)
+        shares = true_shares(written)
+        print(f"true captions, seed {seed}: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items()))
+        results.append({"seed": seed, "shares": shares, "written": [vars(row) for row in written]})
     return results
 
 

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 DECODERS = ("ar", "masked", "diffusion")
 SHAPE = ("width", "num_layers", "num_heads", "factorized", "storage_dtype")
 RECIPE = (
-    *("decoders", "steps", "batch_size", "muon_lr", "adamw_lr", "warmup", "decay", "ema_decay", "clip_share"),
+    *(
+        "decoders",
+        "steps",
+        "batch_size",
+        "muon_lr",
+        "adamw_lr",
+        "warmup",
+        "decay",
+        "ema_decay",
+        "clip_share",
+        "text_share",
+    ),
     *("drop_caption", "prompt_length", "bfloat16", "compile", "seed", "evaluate_every", "checkpoint_every"),
 )
 
@@ -47,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=64, metavar="PIXELS", help="side of the pictures; default: %(default)s")
     add("--plan-only", action="store_true", help="print parameters, FLOPs, memory and hours, and stop")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
+    add("--workers", type=int, default=0, metavar="N", help="processes that draw and read ahead; default: none")
     add("--accelerate", action="store_true", help="train through accelerate; `accelerate launch` needs no option")
 
     shape = parser.add_argument_group("transformer").add_argument
@@ -66,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     learn("--decay", type=float, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
     learn("--ema-decay", type=float, metavar="D", help="of the average of the weights; default: 0.998")
     learn("--clip-share", type=float, metavar="SHARE", help="of the steps that learn clips; default: 0.5")
+    learn("--text-share", type=float, metavar="SHARE", help="of the steps that learn to write captions; default: 0.0")
     learn("--drop-caption", type=float, metavar="SHARE", help="of captions left out, for guidance; default: 0.1")
     learn("--prompt-length", type=int, metavar="N", help="tokens; captions are cut there; default: 64")
     learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
@@ -146,11 +159,14 @@ def run(arguments: argparse.Namespace) -> int:
             sample_prompts=arguments.prompts or watched_prompts(source, texts, recipe.prompt_length),
             score=scene_score(source, recipe.decoders, arguments.score_prompts),
             device=open_device(arguments.device),
+            workers=arguments.workers,
             accelerator=accelerator,
             say=say,
         )
     if accelerator is None or accelerator.is_main_process:
-        trained.lexicon |= init.lexicon if init else frozenset()
+        if init:
+            trained.lexicon |= init.lexicon
+            trained.writes |= init.writes
         trained.save_pretrained(arguments.out / "final")
         print(arguments.out / "final")
     return 0

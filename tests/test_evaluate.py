@@ -328,9 +328,32 @@ def test_the_command_evaluates_clips_and_their_reconstructions(tmp_path, capsys)
 
 @pytest.mark.parametrize(
     "words",
-    [("--decoder", "ar,magic"), ("--decoder", ""), ("--seeds", "0,0"), ("--seeds", "x"), ("--prompts-per-kind", "0")],
+    [
+        ("--decoder", "ar,magic"),
+        ("--decoder", ""),
+        ("--seeds", "0,0"),
+        ("--seeds", "x"),
+        ("--prompts-per-kind", "0"),
+        ("--captions", "--sweep"),
+    ],
 )
 def test_wrong_usage_is_exit_code_2(words, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", "anything", *words])
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command_judges_captions_and_shows_them(tmp_path, capsys):
+    pipeline = toy_pipeline(image_grid=(4, 4))
+    pipeline.writes = True
+    pipeline.save_pretrained(tmp_path / "model")
+    out = tmp_path / "out"
+    words = ["evaluate", str(tmp_path / "model"), "--captions", "--prompts-per-kind", "1", "--seeds", "3,4"]
+    assert cli.main([*words, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in printed[:2]] == ["true captions, seed 3", "true captions, seed 4"]
+    found = json.loads((out / "evaluation.json").read_text())["captions"]
+    assert [result["seed"] for result in found] == [3, 4]
+    for result in found:
+        assert {row["kind"] for row in result["written"]} == set(KINDS) == set(result["shares"]) - {"overall"}
+        assert all(row["drawn_from"] and isinstance(row["text"], str) for row in result["written"])

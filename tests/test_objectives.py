@@ -94,7 +94,7 @@ def test_a_tiny_model_learns_one_batch_by_heart_and_draws_it(decoders):
     losses = DecoderLosses(model, decoders)
     optimizers = muon_and_adamw(model.blocks, losses, muon_lr=0.05, adamw_lr=0.02)
     batch, steps = batch_of(model), 300
-    batch = Batch(*(torch.cat([part] * 8) for part in astuple(batch)))  # eight noises at once
+    batch = Batch(*(torch.cat([part] * 8) for part in astuple(batch)[:4]))  # eight noises at once
     for step in range(steps):
         for optimizer in optimizers:
             for group in optimizer.param_groups:

@@ -92,7 +92,7 @@ def test_a_batch_holds_the_codes_of_the_frames_that_it_names(image_tokenizer):
     table = dict(zip(CAPTIONS, image_tokenizer.encode(toy_pictures()).flatten(1), strict=True))
     given = set()
     for number in range(12):
-        batch = batches.of_clips(number, generator_of(0, number))
+        batch = batches.encode(batches.clips_drawn(number, generator_of(0, number)))
         _, captions = ToyClips()(number, made.batch_size)
         given.add(batch.frames.shape[1] - 1)
         for codes, frames, caption in zip(batch.codes, batch.frames.tolist(), captions, strict=True):
@@ -104,12 +104,12 @@ def test_a_batch_holds_the_codes_of_the_frames_that_it_names(image_tokenizer):
 @pytest.mark.parametrize("share", [0.1, 0.8])
 def test_clips_come_in_the_stated_share_of_the_steps(image_tokenizer, share, monkeypatch):
     kinds = []
-    monkeypatch.setattr(Batches, "of_clips", lambda self, number, generator: kinds.append("clips"))
-    monkeypatch.setattr(Batches, "of_pictures", lambda self, number, generator: kinds.append("pictures"))
+    monkeypatch.setattr(Batches, "clips_drawn", lambda self, number, generator, describe: kinds.append("clips"))
+    monkeypatch.setattr(Batches, "pictures_drawn", lambda self, number, generator, describe: kinds.append("pictures"))
     model, made = toy_transformer(num_frames=FRAMES), recipe(clip_share=share)
     batches = Batches(ToySource(), ToyClips(), image_tokenizer, toy_text_tokenizer(), model, made)
     for number in range(400):
-        batches(number, generator_of(0, number))
+        batches.draw(number)
     assert abs(kinds.count("clips") / 400 - share) < 0.06
 
 
@@ -169,3 +169,29 @@ def test_the_command_plans_for_clips_and_refuses_what_is_none(tmp_path, capsys):
     assert with_clips != capsys.readouterr().out
     assert cli.main([*command, "--clips", "scenes", "--frames", "9"]) == 1
     assert "clips of scenes have 17 frames, got 9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_captions_are_learned_in_the_stated_share_of_the_steps(image_tokenizer, share):
+    model, made = toy_transformer(num_frames=FRAMES), recipe(text_share=share, drop_caption=1.0)
+    batches = Batches(ToySource(), ToyClips(), image_tokenizer, toy_text_tokenizer(), model, made)
+    drawn = [batches.draw(number) for number in range(300)]
+    described = [batch for batch in drawn if batch.describe]
+    assert abs(len(described) / 300 - share) < 0.09
+    assert all((batch.real.sum(1) > 1).all() for batch in described)  # none is left out, as it is for guidance
+    assert all((batch.real.sum(1) == 1).all() for batch in drawn if not batch.describe)
+    assert {tuple(batch.frames[0].tolist()) for batch in described} == {(0,), tuple(range(FRAMES))}
+
+
+def test_a_model_that_learned_to_write_tells_so_and_is_watched(tmp_path, image_tokenizer):
+    pipeline, words = run(tmp_path / "both", image_tokenizer, made=recipe(text_share=0.5))
+    assert pipeline.writes and not run(tmp_path / "draws", image_tokenizer)[0].writes
+    (line,) = [word for word in words if word.startswith("step 6: ")]
+    assert "validation_text" in line and "validation_clip_text" in line
+
+
+def test_workers_change_no_bit(tmp_path, image_tokenizer):
+    run(tmp_path / "here", image_tokenizer, made=recipe(text_share=0.3))
+    run(tmp_path / "ahead", image_tokenizer, made=recipe(text_share=0.3), workers=2)
+    here, ahead = bits(tmp_path / "here"), bits(tmp_path / "ahead")
+    assert here.keys() == ahead.keys() and all(torch.equal(here[name], ahead[name]) for name in here)

@@ -67,15 +67,15 @@ def test_a_run_plans_trains_draws_samples_and_leaves_a_model(world, capsys):
 
 def test_a_killed_run_ends_in_the_same_weights(world, monkeypatch, capsys):
     words = ["--steps", 4, "--checkpoint-every", 1, "--evaluate-every", 2]
-    assert tokenloom_train(*words_for(world, "whole"), *words) == 0
+    assert tokenloom_train(*words_for(world, "whole"), *words, "--workers", 1) == 0
 
     draw, drawn = train_model.Batches.__call__, []
 
-    def killed(self, number, generator):
+    def killed(self, number):
         drawn.append(number)
         if number == 3:
             raise KeyboardInterrupt
-        return draw(self, number, generator)
+        return draw(self, number)
 
     monkeypatch.setattr(train_model.Batches, "__call__", killed)
     assert tokenloom_train(*words_for(world), *words) == 130

@@ -16,7 +16,7 @@ from tests.doubles import (
     toy_text_tokenizer,
     toy_transformer,
 )
-from tokenloom.data.loader import generator_of
+from tokenloom.models.objectives import DecoderLosses
 from tokenloom.pipelines.checkpoint import load_checkpoint
 from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER
 from tokenloom.pipelines.text_to_image import seeded
@@ -69,7 +69,7 @@ def batches_of(image_tokenizer, source=None, **changes) -> Batches:
 
 def test_a_batch_holds_the_codes_of_the_pictures_and_the_tokens_of_their_captions(image_tokenizer):
     batches, source = batches_of(image_tokenizer, drop_caption=0.0), ToySource()
-    batch = batches(5, generator_of(0, 5))
+    batch = batches(5)
     pictures, captions = source(5, 4)
     table = dict(zip(CAPTIONS, image_tokenizer.encode(toy_pictures()).flatten(1), strict=True))
     assert torch.equal(batch.codes, torch.stack([table[caption] for caption in captions]).unsqueeze(1))
@@ -82,23 +82,23 @@ def test_a_batch_holds_the_codes_of_the_pictures_and_the_tokens_of_their_caption
 
 def test_a_long_caption_is_cut_and_every_batch_has_one_shape(image_tokenizer):
     batches = batches_of(image_tokenizer, ToySource(["red over blue"] * 3), prompt_length=3, drop_caption=0.0)
-    batch = batches(0, generator_of(0))
+    batch = batches(0)
     assert batch.prompts.shape == (4, 3) and batch.real.all()
     assert batch.prompts[0, 1:].tolist() == toy_text_tokenizer().encode("red over blue")[:2]
 
 
 @pytest.mark.parametrize(("drop", "low", "high"), [(0.0, 0, 0), (0.3, 40, 90), (1.0, 200, 200)])
 def test_a_share_of_the_captions_is_left_out(image_tokenizer, drop, low, high):
-    batch = batches_of(image_tokenizer, batch_size=200, drop_caption=drop)(0, generator_of(0))
+    batch = batches_of(image_tokenizer, batch_size=200, drop_caption=drop)(0)
     empty = int((batch.real.sum(1) == 1).sum())
     assert low <= empty <= high
 
 
 def test_a_batch_is_a_function_of_its_number(image_tokenizer):
     batches = batches_of(image_tokenizer)
-    first = batches(3, generator_of(0, 3))
-    batches(4, generator_of(0, 4))
-    again = batches(3, generator_of(0, 3))
+    first = batches(3)
+    batches(4)
+    again = batches(3)
     assert all(torch.equal(getattr(first, name), getattr(again, name)) for name in ("prompts", "real", "codes"))
 
 
@@ -189,19 +189,24 @@ def test_losses_of_every_decoder_are_told_and_samples_are_drawn(tmp_path, image_
 
 
 def test_every_step_has_chance_of_its_own(tmp_path, image_tokenizer, monkeypatch):
-    """Which captions are left out, what is masked and how much noise: all from one generator of the step."""
+    """Which captions are left out comes from one generator of the step, what is masked and all noise from another."""
     seeds: list[int] = []
 
-    def watched(self, number, generator):
+    def draws(self, number, generator, describe):
         seeds.append(generator.initial_seed())
-        return made(self, number, generator)
+        return drawn(self, number, generator, describe)
 
-    made = Batches.of_pictures
-    monkeypatch.setattr(Batches, "of_pictures", watched)
+    def loses(self, batch, generator):
+        seeds.append(generator.initial_seed())
+        return losses(self, batch, generator)
+
+    drawn, losses = Batches.pictures_drawn, DecoderLosses.forward
+    monkeypatch.setattr(Batches, "pictures_drawn", draws)
+    monkeypatch.setattr(DecoderLosses, "forward", loses)
     run(tmp_path / "a", image_tokenizer)
-    assert len(set(seeds)) == 6 + 1  # steps, and the validation, which is the same each time
+    assert len(set(seeds)) == 2 * 6 + 1  # steps, and the validation, which is the same each time
     run(tmp_path / "b", image_tokenizer, made=recipe(seed=1))
-    assert len(set(seeds)) == 2 * (6 + 1)
+    assert len(set(seeds)) == 2 * (2 * 6 + 1)
 
 
 def test_evaluation_does_not_change_what_is_learned(tmp_path, image_tokenizer):

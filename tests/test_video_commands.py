@@ -1,4 +1,4 @@
-"""`tokenloom text-to-video`, `image-to-video`, `interpolate`, `extend`: seeds give bytes, given frames are kept."""
+"""`tokenloom text-to-video`, `image-to-video`, `interpolate`, `extend`, `video-to-text`: same seed, same bytes."""
 
 import json
 from fractions import Fraction
@@ -19,7 +19,9 @@ from tokenloom.data.progress import Progress
 from tokenloom.data.video import read_video
 from tokenloom.data.write_video import write_video
 from tokenloom.pipelines import draw_clips, draw_files
+from tokenloom.pipelines.describe_files import clip_of
 from tokenloom.pipelines.draw_clips import read_given
+from tokenloom.pipelines.media_to_text import MediaToTextPipeline
 from tokenloom.pipelines.sampler_settings import DECODERS, settings_of
 from tokenloom.pipelines.text_to_image import seeded
 from tokenloom.pipelines.text_to_video import OVERLAP, TextToVideoPipeline, frame_evaluations
@@ -279,3 +281,21 @@ def test_progress_counts_parts_of_clips_by_what_they_cost(model, monkeypatch):
     runs = frame_evaluations("ar", settings_of("ar"), FRAMES, 4)
     parts = [done / sum(runs) for done in accumulate(runs)]
     assert told == pytest.approx([*(2 * part for part in parts), *(2 + part for part in parts)])
+
+
+def test_the_beginning_of_a_clip_is_described_at_the_rate_of_the_model(tmp_path, capsys):
+    pipeline = toy_pipeline(num_frames=5)
+    pipeline.writes = True
+    pipeline.save_pretrained(tmp_path / "model")
+    changes = torch.stack([toy_picture(CAPTIONS[number % 12]) for number in range(16)], dim=1)
+    write_video(tmp_path / "clips" / "long.mp4", changes, 8)
+    write_video(tmp_path / "clips" / "start.mp4", changes[:, :5], 8)
+    (tmp_path / "clips" / "broken.mp4").write_bytes(b"no clip at all")
+    assert cli.main(["video-to-text", str(tmp_path / "clips"), "--model", str(tmp_path / "model")]) == 1
+    printed = capsys.readouterr()
+    texts = dict(line.split("\t") for line in printed.out.splitlines())
+    assert set(texts) == {str(tmp_path / "clips" / name) for name in ("long.mp4", "start.mp4")}
+    assert "broken.mp4" in printed.err
+    clips = [clip_of(Path(name), MediaToTextPipeline(pipeline)) for name in sorted(texts)]
+    assert [clip.shape for clip in clips] == [(1, 3, 5, SIZE, SIZE)] * 2
+    assert float((clips[0] - clips[1]).abs().mean()) < 0.05
