@@ -88,7 +88,7 @@ def test_a_batch_is_the_same_of_shards_and_of_pictures_whatever_is_mixed_in(worl
         for path in (world / "pictures", made)
     ]
     for number in (1, 0, VALIDATION_NUMBER):
-        one, other = (batches(number, generator_of(0, number)) for batches in each)
+        one, other = (batches(number) for batches in each)
         assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("prompts", "real", "codes"))
 
 
@@ -112,10 +112,10 @@ def test_the_commands_end_in_the_same_weights_without_the_pictures_and_after_a_k
 
     draw = train_model.Batches.__call__
 
-    def killed(self, number, generator):
+    def killed(self, number):
         if number == 2:
             raise KeyboardInterrupt
-        return draw(self, number, generator)
+        return draw(self, number)
 
     words = ["--data", world / "shards", "--out", world / "b", *common]
     monkeypatch.setattr(train_model.Batches, "__call__", killed)
@@ -244,7 +244,7 @@ def test_a_step_learns_the_frames_it_would_learn_of_the_clip(clips):
     one, other = batches_of(made), batches_of(made)
     one.clips, other.clips = (lambda number, count, drawn=drawn: (drawn, [""] * count) for drawn in (pixels, codes))
     for number in range(4):
-        a, b = (batches.of_clips(number, generator_of(number)) for batches in (one, other))
+        a, b = (batches.encode(batches.clips_drawn(number, generator_of(number))) for batches in (one, other))
         assert torch.equal(a.codes, b.codes) and torch.equal(a.frames, b.frames)
 
 
