@@ -41,7 +41,7 @@ class MadeAhead(Generic[Item]):
                 DataLoader(
                     _Items(self.make),
                     batch_size=None,
-                    sampler=count(number, self.stride),  # type: ignore[arg-type]  # endless, which torch allows
+                    sampler=count(number, self.stride),
                     num_workers=self.workers,
                     collate_fn=_as_it_is,
                     generator=torch.Generator(),  # it draws a seed for its workers: not from the global generator

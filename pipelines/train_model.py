@@ -264,7 +264,7 @@ def train_transformer(
 
     @torch.no_grad()
     def evaluate(module: nn.Module, step: int) -> dict[str, float]:
-        scores = {}
+        scores: dict[str, float] = {}
         for prefix, draw in {"": batches.pictures_drawn, "clip_": batches.clips_drawn}.items():
             if prefix and not clips:
                 continue
