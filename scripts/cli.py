@@ -36,6 +36,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export_shards", "write token shards as WebDataset tars, or for Hugging Face datasets"),
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts, pictures, clips or sounds on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
+    "train-text": ("train_text", "train the shared transformer on text alone, to continue it"),
+    "text-to-text": ("text_to_text", "continue a text"),
+    "compare-text": ("compare_text", "n-grams and transformers on the same text: bits per byte, in one HTML page"),
     "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),
 }
 
