@@ -89,20 +89,28 @@ class TextToSpeechPipeline(_SpeechPipeline):
 
     task = "speak"
 
-    def unknown_words(self, text: str) -> list[str]:
+    def unknown_words(self, prompt: str) -> list[str]:
         """Words that no text of the training held, sorted; none if these are unknown."""
-        return sorted(words_of(text) - self.model.lexicon) if self.model.lexicon else []
+        return sorted(words_of(prompt) - self.model.lexicon) if self.model.lexicon else []
 
-    def tokens(self, text: object, speaker: str | None) -> list[int]:
+    def check_speaker(self, speaker: str | None) -> None:
+        """Refuse a voice that the model does not know.
+
+        Raises:
+            ValueError: it is not among `model.voices`.
+        """
+        if speaker is not None and speaker not in self.model.voices:
+            known = ", ".join(self.model.voices) or "none by name"
+            raise ValueError(f"the voices of this model are {known}, got {speaker!r}; take one of them")
+
+    def tokens(self, prompt: object, speaker: str | None = None) -> list[int]:
         """Token ids of what is to be said, and by whom.
 
         Raises:
             ValueError: not text, empty or too long; or a voice that the model does not know.
         """
-        text = check_prompt(text)
-        if speaker is not None and speaker not in self.model.voices:
-            known = ", ".join(self.model.voices) or "none by name"
-            raise ValueError(f"the voices of this model are {known}, got {speaker!r}; take one of them")
+        text = check_prompt(prompt)
+        self.check_speaker(speaker)
         said = spoken_prompt(text, speaker)
         tokens = self.model.text_tokenizer.encode(said) if len(said) <= 100 * MAX_TEXT_TOKENS else [0] * len(said)
         if len(tokens) > MAX_TEXT_TOKENS:

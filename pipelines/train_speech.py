@@ -4,7 +4,7 @@ A step learns one of these tasks, drawn in stated shares. Batch and noise are fu
 encoded by the frozen tokenizer as they come, so that every batch is another recording, mixture or speed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -47,6 +47,16 @@ SpeechSource = Callable[[int, int], Sequence[Spoken]]  # (number, count) -> what
 AnswerSource = Callable[[int, int], Sequence[tuple[Spoken, Spoken]]]  # the same: what is heard, and what answers it
 
 
+@dataclass(frozen=True)
+class SpeechData:
+    """Where the speech comes from, which is learned to be said, to be written down, and to be answered."""
+
+    said: SpeechSource
+    heard: SpeechSource
+    answers: AnswerSource | None
+    texts: Callable[[], Iterable[str]]  # of all that is said: what a text tokenizer and a lexicon are made from
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpeechRecipe:
     decoders: tuple[str, ...] = ("ar", "masked", "diffusion")
@@ -77,11 +87,9 @@ class SpeechRecipe:
 class SpeechBatches:
     """Number -> batch of one task, as tokens."""
 
-    def __init__(
-        self, model: SpeechModel, recipe: SpeechRecipe, speech: SpeechSource, answers: AnswerSource | None = None
-    ):
-        self.model, self.recipe, self.speech, self.answers = model, recipe, speech, answers
-        if "answer" in recipe.shares and answers is None:
+    def __init__(self, model: SpeechModel, recipe: SpeechRecipe, data: SpeechData):
+        self.model, self.recipe, self.data = model, recipe, data
+        if "answer" in recipe.shares and data.answers is None:
             raise ValueError("to learn to answer takes pairs of sounds, got none; leave out its share")
 
     def __call__(self, number: int) -> SpeechBatch:
@@ -94,14 +102,15 @@ class SpeechBatches:
     def draw(self, task: str, number: int, generator: torch.Generator) -> SpeechBatch:
         count = self.recipe.batch_size
         if task == "answer":
-            assert self.answers is not None
-            heard, said = zip(*self.answers(number, count), strict=True)
+            assert self.data.answers is not None
+            heard, said = zip(*self.data.answers(number, count), strict=True)
             prompts, real = self._prompts([ANSWER] * count)
             return SpeechBatch(prompts, real, self._codes(heard), self._codes(said), None)
-        spoken = self.speech(number, count)
         if task == "write":
+            spoken = self.data.heard(number, count)
             prompts, real = self._prompts([""] * count)
             return SpeechBatch(prompts, real, self._codes(spoken), None, self._prompts([one.text for one in spoken]))
+        spoken = self.data.said(number, count)
         dropped, nameless = torch.rand(2, count, generator=generator).tolist()
         texts = [
             ""
@@ -138,10 +147,9 @@ def plan(model: SharedTransformer, recipe: SpeechRecipe, mean_steps: float) -> s
 def train_speech(
     model: SpeechModel,
     recipe: SpeechRecipe,
-    speech: SpeechSource,
+    data: SpeechData,
     out: Path,
     *,
-    answers: AnswerSource | None = None,
     score: Callable[[SpeechModel], dict[str, float]] | None = None,
     resume: bool = False,
     fresh: bool = True,
@@ -157,8 +165,8 @@ def train_speech(
         TrainingError: see `train`.
     """
     transformer = model.transformer
-    batches = SpeechBatches(model, recipe, speech, answers)
-    first = speech(VALIDATION_NUMBER - 1, 64)
+    batches = SpeechBatches(model, recipe, data)
+    first = data.said(VALIDATION_NUMBER - 1, 64)
     sounds = model.encode([one.sound for one in first])
     if fresh:
         transformer.sound.standardize(sounds.codes[sounds.real])
@@ -177,7 +185,7 @@ def train_speech(
     def model_of(module: nn.Module) -> SpeechModel:
         trained = cast(SpeechLosses, module).model
         tasks = set(model.tasks) | set(recipe.shares)
-        words = model.lexicon | {word for one in first for word in words_of(one.text)}
+        words = model.lexicon | {word for text in data.texts() for word in words_of(text)}
         voices = set(model.voices) | {one.speaker for one in first if one.speaker}
         return SpeechModel(
             trained,
@@ -199,7 +207,7 @@ def train_speech(
             scores |= {prefix + name: float(value) for name, value in values.items()}
         trained = model_of(module)
         if "speak" in recipe.shares:
-            _say_some(TextToSpeechPipeline(trained), recipe, speech(VALIDATION_NUMBER, WATCHED), out, step)
+            _say_some(TextToSpeechPipeline(trained), recipe, data.said(VALIDATION_NUMBER, WATCHED), out, step)
         return scores | (score(trained) if score else {})
 
     loop = LoopConfig(

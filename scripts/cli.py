@@ -29,6 +29,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "the same prompts by each decoder, side by side, in one HTML page"),
     "image-to-text": ("image_to_text", "write the captions of pictures"),
     "video-to-text": ("video_to_text", "write the captions of clips"),
+    "text-to-speech": ("text_to_speech", "say texts, by any of the three decoders"),
+    "speech-to-text": ("speech_to_text", "write what recordings say"),
+    "speech-to-speech": ("speech_to_speech", "answer recordings by sounds, no text in between"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes or clips"),
     "tokenize": ("tokenize_files", "turn texts, pictures and clips into token shards, or check the sums of shards"),
     "tokenize-video": ("tokenize_video", "the same for clips alone"),
@@ -36,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export_shards", "write token shards as WebDataset tars, or for Hugging Face datasets"),
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts, pictures, clips or sounds on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
+    "train-speech": ("train_speech", "train the shared transformer to say, to write down and to answer speech"),
     "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),
 }
 

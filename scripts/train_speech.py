@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         model = SpeechModel.from_pretrained(arguments.init)
     else:
         model = new_speech_model(
-            data.texts,
+            data.texts(),
             arguments.out / "text_tokenizer",
             tokenizer=arguments.tokenizer,
             codebooks=arguments.codebooks,
@@ -97,15 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
             **given(arguments, *SHAPE),
         )
     model.to(open_device(arguments.device))
-    trained = train_speech(
-        model,
-        recipe,
-        data.speech,
-        arguments.out,
-        answers=data.answers,
-        resume=arguments.resume,
-        fresh=not arguments.init,
-    )
+    trained = train_speech(model, recipe, data, arguments.out, resume=arguments.resume, fresh=not arguments.init)
     trained.save_pretrained(arguments.out / "final")
     print(arguments.out / "final")
     return 0
