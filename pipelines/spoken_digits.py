@@ -156,6 +156,7 @@ def varied_alike(utterances: Sequence[Utterance], generator: torch.Generator) ->
 class DigitStrings:
     """Strings of 1 to `max_digits` random digits by one speaker each: (number, count) -> as many `Utterance`s.
 
+    Those of a batch have equally many digits, so that little of it is padding.
     Batches from `VALIDATION_NUMBER` on are of takes held apart, and as they were recorded. `augmented` training
     utterances vary a little in speed, loudness and noise.
 
@@ -183,11 +184,11 @@ class DigitStrings:
         return self.voices.speakers
 
     def __call__(self, number: int, count: int) -> list[Utterance]:
-        return [self._utterance(number, generator_of(self.seed, number, i)) for i in range(count)]
+        length = 1 + _choice(self.max_digits, generator_of(self.seed, number))
+        return [self._utterance(length, number, generator_of(self.seed, number, i)) for i in range(count)]
 
-    def _utterance(self, number: int, generator: torch.Generator) -> Utterance:
+    def _utterance(self, length: int, number: int, generator: torch.Generator) -> Utterance:
         speaker = self.speakers[_choice(len(self.speakers), generator)]
-        length = 1 + _choice(self.max_digits, generator)
         said = self.voices.say([_choice(10, generator) for _ in range(length)], speaker, number, generator)
         return varied_alike([said], generator)[0] if self.augmented and number < VALIDATION_NUMBER else said
 
