@@ -31,6 +31,7 @@ from .schedules import falling_times
 from .transformer import Role, SharedTransformer
 
 NONE = -1  # a codebook that says nothing in this slot
+LEAST_STEPS = 2  # of a sound that is drawn: the samples of a step are complete with the next
 
 
 def delayed(codes: Tensor, real: Tensor, end: int) -> Tensor:
@@ -115,7 +116,7 @@ def speak_ar(
     """Draw B sounds until END: codes int64 (B, t, K), and `real` (B, t).
 
     `prompt` has B rows (or 2 B, with guidance, the conditional ones first); `uniforms` (B, max_steps + K, K) in [0, 1)
-    decide every draw, and how long a sound may become. A sound has at least one step.
+    decide every draw, and how long a sound may become.
     """
     (batch, slots, books), device = uniforms.shape, uniforms.device
     part, rows = model.sound, len(prompt.start)
@@ -131,7 +132,7 @@ def speak_ar(
         past = past.extend(cache)
         logits = torch.einsum("B D, K V D -> B K V", guide(hidden[:, 0], guidance_scale), part.heads)
         logits[:, 1:, part.end] = -torch.inf
-        if slot == 0:
+        if slot < LEAST_STEPS:
             logits[:, 0, part.end] = -torch.inf
         drawn = sample(logits, uniforms[:, slot], temperature=temperature, top_p=top_p)  # (B, K)
         num_steps = torch.where((drawn[:, 0] == part.end) & (num_steps > slot), slot, num_steps)
@@ -146,7 +147,7 @@ def speak_ar(
 @torch.no_grad()
 def draw_length(model: SharedTransformer, prompt: KVCache, uniform: Tensor, *, temperature: float = 1.0) -> Tensor:
     """How many steps sounds after B prompts will have: int64 (B,), decided by `uniform` (B,)."""
-    return sample(length_logits(model, prompt), uniform, temperature=temperature) + 1
+    return (sample(length_logits(model, prompt), uniform, temperature=temperature) + 1).clamp(min=LEAST_STEPS)
 
 
 Predict = Callable[[Tensor, float], Tensor]  # embedded steps (B, t, D) and time -> hidden steps (B, t, D), guided

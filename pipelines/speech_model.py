@@ -156,7 +156,9 @@ class SpeechModel:
         if int(lengths.max()) > longest:
             raise ValueError(f"a sound may have {longest} steps of 20 ms, got {int(lengths.max())}; cut it")
         samples = max(sound.shape[1] for sound in sounds)
-        batch = torch.stack([F.pad(sound, (0, samples - sound.shape[1])) for sound in sounds]).to(self.device)
+        # Padded as the tokenizer does it at the end of a sound, so that its codes do not depend on its batch.
+        padded = [F.pad(sound, (0, samples - sound.shape[1]), mode="replicate") for sound in sounds]
+        batch = torch.stack(padded).to(self.device)
         books = len(self.transformer.config.sound_levels)
         codes = rearrange(self.audio_tokenizer.encode(batch)[:, :books], "B K t -> B t K")
         real = (torch.arange(codes.shape[1]) < lengths[:, None]).to(self.device)
