@@ -30,12 +30,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image-to-text": ("image_to_text", "write the captions of pictures"),
     "video-to-text": ("video_to_text", "write the captions of clips"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes or clips"),
+    "embed": ("embed", "a vector of each text, picture and clip, alike where they tell the same"),
+    "evaluate-embed": ("evaluate_embed", "how well these vectors find pictures by captions, and captions by pictures"),
     "tokenize": ("tokenize_files", "turn texts, pictures and clips into token shards, or check the sums of shards"),
     "tokenize-video": ("tokenize_video", "the same for clips alone"),
     "detokenize": ("detokenize", "turn token shards back into texts, pictures and clips"),
     "export": ("export_shards", "write token shards as WebDataset tars, or for Hugging Face datasets"),
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts, pictures, clips or sounds on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
+    "train-embed": ("train_embed", "train the head that makes the vectors, on a transformer that stays as it is"),
     "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),
 }
 
