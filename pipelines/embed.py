@@ -17,7 +17,7 @@ from ..data.files import write_atomically
 from ..models.contrastive import ContrastiveHead
 from ..models.features import Features, frame_features, text_features
 from ..models.transformer import SharedTransformer
-from ..tokenizers.protocol import fingerprint_of
+from ..tokenizers.protocol import check_clips, check_images, fingerprint_of
 from ..tokenizers.sequence import prompt_batch
 from .seen_media import as_clips, frames_seen
 from .text_to_image import TextToImagePipeline, find_model
@@ -101,7 +101,7 @@ class EmbeddingPipeline:
         Raises:
             ValueError: another shape, or values outside [-1, 1].
         """
-        return self._embed_media(pictures)
+        return self._embed_media(check_images(pictures))
 
     def embed_clips(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) in [-1, 1] -> float32 vectors (B, E) of length 1.
@@ -112,7 +112,7 @@ class EmbeddingPipeline:
         Raises:
             ValueError: another shape, or values outside [-1, 1].
         """
-        return self._embed_media(clips)
+        return self._embed_media(check_clips(clips))
 
     @torch.no_grad()
     def _embed_media(self, media: Tensor) -> Tensor:
