@@ -1,4 +1,4 @@
-"""Laws of the embedding pipeline: one vector each, the same alone or in a batch, and a head that fits its model alone."""
+"""Laws of the embedding pipeline: one vector each, alone or in a batch, and a head that fits its own model alone."""
 
 import json
 
