@@ -22,10 +22,10 @@ MAX_SCALE = 100.0  # of cosines: beyond it, CLIP found training unstable
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveConfig:
     trunk_width: int = 192
-    layers: tuple[int, ...] = (4, 6)  # of the trunk, whose hidden tokens are read: after so many blocks
+    layers: tuple[int, ...] = (4,)  # of the trunk, whose hidden tokens are read: after so many blocks
     width: int = 96
     num_heads: int = 3
-    num_blocks: int = 1  # of each tower
+    num_blocks: int = 1  # of each tower; 0: the mean over the hidden tokens, and two linear maps
     embedding_size: int = 128
     storage_dtype: str = "float16"
 
@@ -33,6 +33,10 @@ class ContrastiveConfig:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers or min(self.layers) < 1 or len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers must be different numbers of at least 1, got {self.layers}")
+        if self.num_blocks < 0 or self.embedding_size < 1:
+            raise ValueError(
+                f"num_blocks must be at least 0 and embedding_size 1, got {self.num_blocks} and {self.embedding_size}"
+            )
         if self.width % self.num_heads:
             raise ValueError(f"width must be a multiple of num_heads, got {self.width} and {self.num_heads} heads")
         if self.storage_dtype not in ("float32", "float16"):

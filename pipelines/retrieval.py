@@ -17,7 +17,7 @@ from torch import Tensor
 from ..data.media import MediaError, from_uint8
 from .embed import BATCH, EmbeddingPipeline
 from .picture_sources import MIXTURE, FileSource, source_of, whole
-from .worlds import SCENES, World
+from .worlds import SCENES, Asked, World
 
 RANKS = (1, 5)
 MAX_TRIES = 100  # for each pair whose caption says something new
@@ -49,7 +49,7 @@ def fresh_gallery(world: World, count: int, seed: int, size: int) -> Gallery:
     """
     generator = torch.Generator().manual_seed(seed)
     kinds = tuple(MIXTURE) if world is SCENES else world.kinds
-    found = {}
+    found: dict[Asked, tuple[Asked, np.ndarray]] = {}
     for number in range(count * MAX_TRIES):
         request, drawn = world.example(generator, kinds[number % len(kinds)], size)
         found.setdefault(replace(request, text=""), (request, drawn))

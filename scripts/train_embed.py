@@ -9,7 +9,7 @@ contrastive_head is all that is new. A run that was killed and is started again 
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenloom.scripts.cli import CommandParser, comma_separated, given, main_of, open_device
 
@@ -43,11 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--layers",
         type=comma_separated(int),
         metavar="N,...",
-        help="of the transformer, that are read; default: its last, and that after two thirds of it",
+        help="of the transformer, whose output is read; default: that after two thirds of it",
     )
     shape("--width", type=int, metavar="N", help="default: 96")
     shape("--heads", dest="num_heads", type=int, metavar="N", help="of attention; default: 3")
-    shape("--blocks", dest="num_blocks", type=int, metavar="N", help="for texts, and for media; default: 1")
+    shape("--blocks", dest="num_blocks", type=int, metavar="N", help="for texts, and for media; 0: linear; default: 1")
     shape("--embedding-size", type=int, metavar="N", help="of a vector; default: 128")
     shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float16")
 
@@ -101,8 +101,7 @@ def config_of(arguments: argparse.Namespace, trunk: "TransformerConfig") -> "Con
     """What is asked for, on a transformer of this shape."""
     from tokenloom.models.contrastive import ContrastiveConfig
 
-    last = trunk.num_layers
-    usual = {"trunk_width": trunk.width, "layers": tuple(sorted({max(1, 2 * last // 3), last}))}
+    usual: dict[str, Any] = {"trunk_width": trunk.width, "layers": (max(1, round(trunk.num_layers * 2 / 3)),)}
     return ContrastiveConfig(**(usual | given(arguments, *SHAPE)))
 
 

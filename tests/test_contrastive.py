@@ -110,6 +110,7 @@ def test_a_head_comes_back_from_disk(tmp_path):
         ({"layers": ()}, "layers must be different numbers of at least 1"),
         ({"layers": (2, 2)}, "layers must be different numbers"),
         ({"layers": (0, 1)}, "of at least 1"),
+        ({"num_blocks": -1}, "num_blocks must be at least 0 and embedding_size 1, got -1 and 6"),
         ({"num_heads": 5}, "width must be a multiple of num_heads"),
         ({"storage_dtype": "int8"}, "storage_dtype must be float32 or float16"),
     ],
