@@ -1,4 +1,4 @@
-"""EmbeddingPipeline: texts, pictures and clips in, a vector each out, alike where they tell the same.
+"""Texts, pictures and clips in, a vector each out: EmbeddingPipeline. Vectors are alike where these tell the same.
 
 B of them, E the size of a vector, T frames, H W pixels. The shared transformer reads, and a small head that was trained
 on its hidden tokens (`tokenloom train-embed`) makes the vectors. The head is a part of a model's folder and fits the

@@ -1,4 +1,4 @@
-"""Texts and files in, their vectors out, in one safetensors file with an index beside it.
+"""Texts and files in, their vectors out: one safetensors file, and an index beside it.
 
 N rows, E the size of a vector. A broken file costs its own row alone.
 """

@@ -1,4 +1,4 @@
-"""How well texts find their pictures or clips among many, and these their texts: recall at k, both ways.
+"""How well captions find their pictures or clips among many, and these their captions: recall at k, both ways.
 
 N pairs, scores (N, N). Strictly, only a text's own medium is right. But "a heart" is true of every picture that shows
 one heart and nothing else: where a detector can tell, it also counts as found what the text is true of.

@@ -1,4 +1,4 @@
-"""Pictures and clips as the shared transformer sees them when it is to tell about them: the codes of some frames.
+"""Pictures and clips as the transformer sees them when it tells about them: the codes of some frames.
 
 B pictures or clips, T frames, m of which are seen, N codes each; H W pixels.
 """

@@ -1,4 +1,4 @@
-"""Train a contrastive head on captioned pictures and clips, on the hidden tokens of a transformer that stays as it is.
+"""Train the head that makes vectors: on captioned pictures and clips, on a transformer that stays as it is.
 
 B pairs of a caption with a picture or a clip. A batch is a function of the step alone: pictures in most steps, clips in
 a share of them, never both, so that every wrong answer is of the right kind.

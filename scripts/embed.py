@@ -1,4 +1,4 @@
-"""Make a vector of each text, picture and clip: vectors of what tells the same are alike.
+"""A vector of each text, picture and clip: vectors of what tells the same are alike.
 
 PATH takes pictures, clips and folders of them; of a picture the middle square is looked at, of a clip the beginning.
 --out gets the tensor "vectors", a row of length 1 for each, the texts first; beside it, a .jsonl names what each row is

@@ -1,4 +1,4 @@
-"""How well a model's vectors find pictures and clips by their captions, and captions by these: recall at 1 and 5.
+"""How well a model's vectors find pictures by captions, and captions by pictures: recall at 1 and 5.
 
 Among 100 pairs and among 1,000, or as many as --among says, of which every caption says something else. --on takes
 "scenes" and "clips", freshly drawn for every --seed, and folders or tars of captioned pictures, of which only those

@@ -1,4 +1,4 @@
-"""Train a contrastive head: after it, `tokenloom embed` makes vectors of texts, pictures and clips.
+"""Train the head that makes vectors of texts, pictures and clips: after it, `tokenloom embed` works.
 
 The transformer of --init stays as it is; a small head learns, on its hidden tokens, to tell which caption belongs to
 which picture. --data takes "scenes" (the built-in world), folders, tars and token shards, as `tokenloom train` does;
