@@ -1,4 +1,4 @@
-"""Hidden tokens of texts, pictures and clips that are given: what the shared transformer makes of a text, a picture or a clip.
+"""Hidden tokens of texts, pictures and clips that are given: what the shared transformer makes of them.
 
 B segments, L tokens, D width, K layers, P tokens of a prompt, m frames of N codes. A segment is read as `given`, after
 nothing but what every sequence begins with: a text as `SharedTransformer.prefill` reads a prompt, frames as `see` does.
