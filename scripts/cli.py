@@ -29,6 +29,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "the same prompts by each decoder, side by side, in one HTML page"),
     "image-to-text": ("image_to_text", "write the captions of pictures"),
     "video-to-text": ("video_to_text", "write the captions of clips"),
+    "text-to-speech": ("text_to_speech", "say texts, by any of the three decoders"),
+    "speech-to-text": ("speech_to_text", "write what recordings say"),
+    "speech-to-speech": ("speech_to_speech", "answer recordings by sounds, no text in between"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes or clips"),
     "embed": ("embed", "a vector of each text, picture and clip, alike where they tell the same"),
     "evaluate-embed": ("evaluate_embed", "how well these vectors find pictures by captions, and captions by pictures"),
@@ -39,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts, pictures, clips or sounds on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
     "train-embed": ("train_embed", "train the head that makes the vectors, on a transformer that stays as it is"),
+    "train-speech": ("train_speech", "train the shared transformer to say, to write down and to answer speech"),
     "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),
 }
 
