@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..data.media import MediaError, from_uint8
 from .embed import BATCH, EmbeddingPipeline
-from .picture_sources import MIXTURE, FileSource, source_of, whole
+from .picture_sources import MIXTURE, FileSource, open_files, whole
 from .worlds import SCENES, Asked, World
 
 RANKS = (1, 5)
@@ -69,8 +69,7 @@ def held_out_gallery(path: Path, size: int) -> Gallery:
     Raises:
         ValueError: it holds no such pictures.
     """
-    source = source_of(str(path), size, 0, whole)
-    assert isinstance(source, FileSource)
+    source = FileSource(open_files(path), size, 0, whole)
     found: dict[str, Tensor] = {}
     for index in source.draw.for_validation:
         try:
@@ -91,7 +90,14 @@ def retrieve(pipeline: EmbeddingPipeline, gallery: Gallery, among: Sequence[int]
 
     "text_1" is the share of texts that find their own medium first, "media_5" that of media with their own text among
     the first five; "text_1_true" and so on also count what the detector finds true.
+
+    Raises:
+        ValueError: the gallery has fewer pairs.
     """
+    if not 0 < max(among) <= len(gallery.captions):
+        raise ValueError(
+            f"a gallery of {len(gallery.captions)} pairs cannot be searched among {max(among)}; enlarge it"
+        )
     text = pipeline.embed_text(gallery.captions)
     embed = pipeline.embed_clips if gallery.media.ndim == 5 else pipeline.embed_pictures
     media = torch.cat([embed(from_uint8(part)) for part in gallery.media.split(BATCH)])

@@ -142,11 +142,13 @@ def test_the_command_writes_a_row_each_and_passes_over_what_is_broken(pipeline, 
     for number, picture in enumerate(toy_pictures()[:2]):
         write_png(folder / f"{number}.png", picture)
     (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "talk.wav").write_bytes(b"no sound")
     out = tmp_path / "vectors.safetensors"
     words = ["embed", str(folder), "--text", *CAPTIONS[:3], "--model", str(saved), "--out", str(out)]
     assert cli.main(words) == 1
     shown = capsys.readouterr()
-    assert "broken.png" in shown.err and "1 of 3 files could not be read" in shown.err
+    assert "broken.png" in shown.err and "2 of 4 files could not be read" in shown.err
+    assert "talk.wav: no vectors are made of audio files, but of image and video ones" in shown.err
     vectors = load_file(out)["vectors"]
     torch.testing.assert_close(vectors[:3], pipeline.embed_text(CAPTIONS[:3]), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(vectors[3:], pipeline.embed_pictures(toy_pictures()[:2]), rtol=1e-4, atol=1e-5)

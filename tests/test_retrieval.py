@@ -64,6 +64,8 @@ def test_recalls_are_means_over_stretches_of_the_gallery_and_both_ways():
         assert set(found[count]) == {f"{a}_{k}{t}" for a in ("text", "media") for k in (1, 5) for t in ("", "_true")}
     plain = retrieve(pipeline, Gallery(gallery.captions, media), [12])[12]
     assert set(plain) == {"text_1", "text_5", "media_1", "media_5"}
+    with pytest.raises(ValueError, match="a gallery of 12 pairs cannot be searched among 13"):
+        retrieve(pipeline, gallery, [4, 13])
 
 
 @pytest.fixture
