@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .models.transformer import SharedTransformer
+    from .pipelines.embed import EmbeddingPipeline
     from .pipelines.media_to_text import MediaToTextPipeline
     from .pipelines.text_to_image import TextToImagePipeline
     from .pipelines.text_to_video import TextToVideoPipeline
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
 __version__ = "0.1.0"
 __all__ = [
     "AudioTokenizer",
+    "EmbeddingPipeline",
     "FramesTokenizer",
     "ImageTokenizer",
     "MediaToTextPipeline",
@@ -38,6 +40,7 @@ __all__ = [
 
 _HOMES = {
     "AudioTokenizer": "tokenizers.audio",
+    "EmbeddingPipeline": "pipelines.embed",
     "FramesTokenizer": "tokenizers.frames",
     "ImageTokenizer": "tokenizers.image",
     "MediaToTextPipeline": "pipelines.media_to_text",
