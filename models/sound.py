@@ -202,8 +202,14 @@ def speak_masked(
             return predict(embed_codes(model, codes), 0.0) @ head.T
 
         start = torch.zeros_like(real, dtype=torch.long)
-        chance = {"temperature": temperature, "choice_temperature": choice_temperature}
-        codes[:, :, book] = masked.unmask(logits, start, ~real, uniforms[book], **chance)
+        codes[:, :, book] = masked.unmask(
+            logits,
+            start,
+            ~real,
+            uniforms[book],
+            temperature=temperature,
+            choice_temperature=choice_temperature,
+        )
     return codes.masked_fill(~real.unsqueeze(-1), 0)
 
 

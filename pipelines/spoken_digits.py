@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -110,7 +111,7 @@ class DigitVoices:
 
     def __init__(self, path: str | os.PathLike[str], sample_rate: int, speakers: Sequence[str] | None):
         takes: dict[tuple[str, int], list[Recording]] = defaultdict(list)
-        for recording in read_recordings(path, sample_rate):
+        for recording in read_recordings(Path(path), sample_rate):
             takes[recording.speaker, recording.digit].append(recording)
         known = sorted({speaker for speaker, _ in takes})
         self.speakers = tuple(known if speakers is None else speakers)

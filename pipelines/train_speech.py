@@ -38,9 +38,18 @@ SHOWN = 8000  # samples of the narrowest spectrogram
 class Spoken(Protocol):
     """A recording, or several in a row."""
 
-    sound: Tensor  # float32 (1, S) in [-1, 1]
-    text: str
-    speaker: str  # "" if nobody says
+    @property
+    def sound(self) -> Tensor:
+        """Float32 (1, S) in [-1, 1]."""
+        ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def speaker(self) -> str:
+        """Who says it; "" if unknown."""
+        ...
 
 
 SpeechSource = Callable[[int, int], Sequence[Spoken]]  # (number, count) -> what is said, a function of these alone
