@@ -17,7 +17,7 @@ from .corruption import add_noise, mask_ids
 from .head_loss import head_loss
 from .objectives import ROLES
 from .schedules import cosine_masked_share
-from .sound import NONE, begin_of, delayed, embed_codes, head_of, hear, length_logits, slots_after
+from .sound import NONE, begin_of, delayed, embed_codes, hear, length_logits, slots_after
 from .transformer import Role, SharedTransformer
 
 SMALLEST_TIME = 0.2  # the velocity loss divides by the time; below, snapping to the codes does what is left
@@ -96,7 +96,7 @@ class SpeechLosses(nn.Module):
         losses = []
         for book, targets in enumerate(said.unbind(2)):
             learned = targets != NONE
-            losses.append(head_loss(hidden[learned], head_of(model, book), targets[learned]))
+            losses.append(head_loss(hidden[learned], part.heads[book], targets[learned]))
         return torch.stack(losses).mean()
 
     def _masked(self, sounds: Sounds, past: KVCache, generator: torch.Generator) -> Tensor:
@@ -120,7 +120,7 @@ class SpeechLosses(nn.Module):
         for number in range(part.num_codebooks):
             learned = hidden & (book == number)[:, None]
             if learned.any():
-                loss = head_loss(slots[learned], head_of(model, number)[: part.num_codes], codes[..., number][learned])
+                loss = head_loss(slots[learned], part.heads[number, : part.num_codes], codes[..., number][learned])
                 total = total + loss * learned.sum() / count
         return total
 

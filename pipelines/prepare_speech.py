@@ -75,7 +75,7 @@ def new_speech_model(
         words = TextTokenizer.train([*texts, ANSWER], vocab_size=TEXT_VOCABULARY)
         words.save_pretrained(folder)
     steps = sounds.grid((math.ceil(seconds * sounds.sample_rate),))[1]
-    usual = {"width": 160, "num_layers": 6, "num_heads": 4}
+    usual = {"width": 160, "num_layers": 5, "num_heads": 4}
     config = TransformerConfig(
         text_vocab_size=words.vocab_size,
         image_levels=(),

@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     shape = parser.add_argument_group("transformer").add_argument
     shape("--width", type=int, metavar="N", help="of the trunk; default: 160")
-    shape("--layers", dest="num_layers", type=int, metavar="N", help="default: 6")
+    shape("--layers", dest="num_layers", type=int, metavar="N", help="default: 5")
     shape("--heads", dest="num_heads", type=int, metavar="N", help="of attention; default: 4")
     shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
 
