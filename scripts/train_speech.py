@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model of speech")
     add("--tokenizer", default="tokenloom-voice", metavar="NAME_OR_DIR", help="of sounds; default: %(default)s")
-    add("--codebooks", type=int, default=4, metavar="K", help="of the tokenizer's, the first; default: %(default)s")
+    add("--codebooks", type=int, default=3, metavar="K", help="of the tokenizer's, the first; default: %(default)s")
     add("--seconds", type=float, default=4.0, metavar="S", help="of the longest sound; default: %(default)s")
     add("--leave-out", metavar="SPEAKER", help="of --digits, a speaker who is not learned")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
