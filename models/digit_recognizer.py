@@ -112,7 +112,7 @@ class DigitRecognizer(nn.Module, Pretrained):
 
 def collapsed(path: list[int]) -> list[int]:
     """What a way through time spells: repetitions count once, and blanks separate (CTC's map B)."""
-    starts = [now for before, now in zip([BLANK, *path[:-1]], path, strict=True) if now != before]
+    starts = [now for before, now in zip([BLANK, *path], path, strict=False) if now != before]
     return [symbol for symbol in starts if symbol != BLANK]
 
 
