@@ -115,5 +115,3 @@ def by_speaker(utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
 def only_digits(text: str) -> str:
     """The words of a text that are digits: a model that writes something else has missed one."""
     return " ".join(word for word in text.split() if word in WORDS)
-
-

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts, pictures, clips or sounds on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
     "train-embed": ("train_embed", "train the head that makes the vectors, on a transformer that stays as it is"),
+    "evaluate-speech": ("evaluate_speech", "how well a model of speech says, writes down and answers digits"),
     "train-speech": ("train_speech", "train the shared transformer to say, to write down and to answer speech"),
     "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),
 }
