@@ -40,13 +40,24 @@ class Heard:
         return sum(a == b for a, b in zip(self.said, self.heard, strict=True)) / len(self.said)
 
 
+def open_judge(folder: Path) -> DigitRecognizer:
+    """One judge.
+
+    Raises:
+        ValueError: there is none in this folder, or its files are damaged.
+    """
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} must hold a judge (config.json and weights); train one first")
+    return DigitRecognizer.from_pretrained(folder)
+
+
 def open_judges(folder: Path) -> dict[str, DigitRecognizer]:
     """The judge of each speaker, as `train_digit_judge.py` leaves them: a folder per speaker.
 
     Raises:
         ValueError: there is none.
     """
-    found = {path.parent.name: DigitRecognizer.from_pretrained(path.parent) for path in folder.glob("*/config.json")}
+    found = {path.parent.name: open_judge(path.parent) for path in folder.glob("*/config.json")}
     if not found:
         raise ValueError(f"{folder} must hold a folder with a judge for each speaker; train them first")
     return found
