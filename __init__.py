@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .pipelines.media_to_text import MediaToTextPipeline
     from .pipelines.text_to_image import TextToImagePipeline
     from .pipelines.text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline, TextToSpeechPipeline
+    from .pipelines.text_to_text import TextToTextPipeline
     from .pipelines.text_to_video import TextToVideoPipeline
     from .tokenizers.audio import AudioTokenizer
     from .tokenizers.frames import FramesTokenizer
@@ -36,6 +37,7 @@ __all__ = [
     "SpeechToTextPipeline",
     "TextToImagePipeline",
     "TextToSpeechPipeline",
+    "TextToTextPipeline",
     "TextToVideoPipeline",
     "TextTokenizer",
     "VideoTokenizer",
@@ -56,6 +58,7 @@ _HOMES = {
     "SpeechToTextPipeline": "pipelines.text_to_speech",
     "TextToImagePipeline": "pipelines.text_to_image",
     "TextToSpeechPipeline": "pipelines.text_to_speech",
+    "TextToTextPipeline": "pipelines.text_to_text",
     "TextToVideoPipeline": "pipelines.text_to_video",
     "TextTokenizer": "tokenizers.text",
     "VideoTokenizer": "tokenizers.video",

@@ -27,9 +27,7 @@ def nothing(model: SharedTransformer, count: int) -> KVCache:
     return KVCache(empty, empty, torch.ones_like(empty[0][:, 0, :, 0], dtype=torch.bool), start, start[:0])
 
 
-def encode(
-    model: SharedTransformer, ids: Tensor, real: Tensor, role: Role = Role.GIVEN
-) -> tuple[Tensor, KVCache]:
+def encode(model: SharedTransformer, ids: Tensor, real: Tensor, role: Role = Role.GIVEN) -> tuple[Tensor, KVCache]:
     """Texts in which every token sees every other: shared ids int64 (B, L), `real` bool (B, L), false where padded.
 
     Returns hidden tokens (B, L, D), and the cache after which `SharedTransformer.write` goes on, from its `start`.

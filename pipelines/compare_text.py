@@ -16,8 +16,9 @@ import torch
 
 from ..data.files import write_atomically
 from ..models.ngram import NGramModel
-from ..models.transformer import SharedTransformer, TransformerConfig
+from ..models.transformer import TransformerConfig
 from ..tokenizers.text import TextTokenizer
+from .checkpoint import checkpoints
 from .language_model import LanguageModel
 from .text_report import report_html
 from .train_language import LanguageRecipe, gigaflops_per_step, train_language
@@ -49,10 +50,11 @@ class Arm:
     """A model that was trained, and what that took."""
 
     name: str
+    kind: str  # "ngram", "bytes" or "pieces": its color on the page
     about: str
     model: LanguageModel
     parameters: int
-    seconds: float
+    seconds: float | None  # of training; None of a run that was resumed
     teraflops: float  # of training
     epochs: float  # how often it read its text
 
@@ -75,27 +77,36 @@ def compare_text(
     Raises:
         TrainingError, ValueError: as `train_language` and NGramModel.
     """
-    bytes_tokenizer = TextTokenizer.train(train_texts, vocab_size=NUM_BYTES)
-    arms = [_ngram(train_texts, bytes_tokenizer, order) for order in comparison.orders]
+    on_bytes, on_pieces = (
+        TextTokenizer.train(train_texts, vocab_size=size) for size in (NUM_BYTES, comparison.vocab_size)
+    )
+    arms = _ngrams(train_texts, on_bytes, comparison.orders)
     for arm in arms:
         say(f"{arm.name}: {arm.parameters} counts in {arm.seconds:.1f} s")
-    pieces_tokenizer = TextTokenizer.train(train_texts, vocab_size=comparison.vocab_size)
-    costs = [gigaflops_per_step(SharedTransformer(_sized(config, t)), recipe) for t in (bytes_tokenizer, pieces_tokenizer)]
-    fewer = replace(recipe, steps=max(1, round(recipe.steps * costs[0] / costs[1])))
-    for name, tokenizer, own in (("bytes", bytes_tokenizer, recipe), ("pieces", pieces_tokenizer, fewer)):
-        say(f"transformer on {name}:")
+
+    def transformer(kind: str, tokenizer: TextTokenizer, own: LanguageRecipe) -> Arm:
+        folder, sized = out / kind, _sized(config, tokenizer)
+        resumed = resume and bool(checkpoints(folder))
+        say(f"transformer on {kind}:")
         began = time.monotonic()
-        model = train_language(
-            _sized(config, tokenizer), own, train_texts, held_out, tokenizer, out / name, resume=resume, say=say
+        model = train_language(sized, own, train_texts, held_out, tokenizer, folder, resume=resume, say=say)
+        seconds = None if resumed else time.monotonic() - began
+        model.save_pretrained(folder / "final")
+        num_tokens = sum(map(len, tokenizer.encode_batch(train_texts)))
+        return Arm(
+            name=f"transformer on {kind}",
+            kind=kind,
+            about=f"{tokenizer.vocab_size} tokens, {_num_bytes(train_texts) / num_tokens:.2f} bytes each",
+            model=model,
+            parameters=sum(p.numel() for p in model.transformer.parameters()),
+            seconds=seconds,
+            teraflops=gigaflops_per_step(sized, own) * own.steps / 1e3,
+            epochs=own.steps * own.batch_size * own.window / num_tokens,
         )
-        seconds = time.monotonic() - began
-        model.save_pretrained(out / name / "final")
-        tokens = sum(map(len, tokenizer.encode_batch(train_texts)))
-        parameters = sum(p.numel() for p in model.transformer.parameters())
-        about = f"{tokenizer.vocab_size} tokens, {sum(len(t.encode()) for t in train_texts) / tokens:.2f} bytes each"
-        teraflops = gigaflops_per_step(model.transformer, own) * own.steps / 1e3
-        epochs = own.steps * own.batch_size * own.window / tokens
-        arms.append(Arm(f"transformer on {name}", about, model, parameters, seconds, teraflops, epochs))
+
+    costs = [gigaflops_per_step(_sized(config, tokenizer), recipe) for tokenizer in (on_bytes, on_pieces)]
+    fewer = replace(recipe, steps=max(1, round(recipe.steps * costs[0] / costs[1])))
+    arms += [transformer("bytes", on_bytes, recipe), transformer("pieces", on_pieces, fewer)]
     report = _report(arms, train_texts, held_out, recipe, comparison)
     write_atomically(out / "report.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     write_atomically(out / "report.html", report_html(report).encode())
@@ -113,13 +124,22 @@ def _sized(config: TransformerConfig, tokenizer: TextTokenizer) -> TransformerCo
     return replace(config, text_vocab_size=tokenizer.vocab_size)
 
 
-def _ngram(texts: Sequence[str], tokenizer: TextTokenizer, order: int) -> Arm:
-    began = time.monotonic()
+def _num_bytes(texts: Sequence[str]) -> int:
+    return sum(len(text.encode()) for text in texts)
+
+
+def _ngrams(texts: Sequence[str], tokenizer: TextTokenizer, orders: Sequence[int]) -> list[Arm]:
     ids = [torch.tensor(tokens, dtype=torch.long) for tokens in tokenizer.encode_batch(texts)]
-    model = NGramModel(ids, order=order, num_tokens=tokenizer.vocab_size)
-    about = f"the last {order - 1} bytes, modified Kneser-Ney"
-    seconds = time.monotonic() - began
-    return Arm(f"{order}-gram", about, LanguageModel(tokenizer, model), model.num_counts, seconds, 0.0, 1.0)
+    arms = []
+    for order in orders:
+        began = time.monotonic()
+        model = NGramModel(ids, order=order, num_tokens=tokenizer.vocab_size)
+        seconds = time.monotonic() - began
+        about = f"{'byte' if order == 2 else f'{order - 1} bytes'} before, modified Kneser-Ney"
+        arms.append(
+            Arm(f"{order}-gram", "ngram", about, LanguageModel(tokenizer, model), model.num_counts, seconds, 0.0, 1.0)
+        )
+    return arms
 
 
 def _report(
@@ -132,8 +152,8 @@ def _report(
     shown = held_out[0].encode()[:SHOWN].decode("utf-8", "ignore")
     return {
         "data": list(recipe.data),
-        "train_bytes": sum(len(text.encode()) for text in train_texts),
-        "held_out_bytes": sum(len(text.encode()) for text in held_out),
+        "train_bytes": _num_bytes(train_texts),
+        "held_out_bytes": _num_bytes(held_out),
         "window": recipe.window,
         "temperature": comparison.temperature,
         "seed": comparison.seed,
@@ -143,10 +163,11 @@ def _report(
         "arms": [
             {
                 "name": arm.name,
+                "kind": arm.kind,
                 "about": arm.about,
                 "bits_per_byte": round(arm.model.bits_per_byte(*held_out), 4),
                 "parameters": arm.parameters,
-                "seconds": round(arm.seconds, 2),
+                "seconds": arm.seconds if arm.seconds is None else round(arm.seconds, 2),
                 "teraflops": round(arm.teraflops, 3),
                 "epochs": round(arm.epochs, 2),
                 "costs": _costs(arm.model, shown),
@@ -166,6 +187,7 @@ def _report(
 
 
 def _costs(model: LanguageModel, text: str) -> list[tuple[str, float]]:
-    """Each token of a text, and its bits; a token that is half a letter is shown as U+FFFD."""
-    ids = model.tokenizer.encode(text)
-    return [(model.tokenizer.decode([token]), round(bits, 2)) for token, bits in zip(ids, model.bits(text), strict=True)]
+    """Each token of a text, and its bits per byte; a token that is half a letter is shown as U+FFFD."""
+    tokens = [model.tokenizer.decode_bytes([token]) for token in model.tokenizer.encode(text)]
+    costs = zip(tokens, model.bits(text), strict=True)
+    return [(token.decode("utf-8", "replace"), round(bits / len(token), 2)) for token, bits in costs]

@@ -5,7 +5,7 @@ compare them all, because a byte is the same for everybody and a token is not.
 """
 
 import math
-from collections.abc import Iterator
+from codecs import getincrementaldecoder
 
 import torch
 
@@ -39,18 +39,6 @@ class LanguageModel:
                 raise ValueError("bits per byte need a tokenizer that loses nothing, got one that changes the text")
         return sum(sum(self.bits(text)) for text in texts) / num_bytes
 
-    def pieces(self, prompt: str, *, generator: torch.Generator, temperature: float = 1.0) -> Iterator[bytes]:
-        """What follows a prompt, a token at a time, until the model ends the text; it may never do so.
-
-        Raises:
-            ValueError: the temperature is not a number of at least 0.
-        """
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature must be a number of at least 0, got {temperature:g}")
-        ids = self.tokenizer.encode(prompt)
-        for token in self.model.continue_ids(ids, generator, temperature):
-            yield self.tokenizer.decode_bytes([token])
-
     def continue_text(self, prompt: str, generator: torch.Generator, length: int, temperature: float = 1.0) -> str:
         """What follows a prompt, without it: at most `length` bytes, fewer where the model ends the text.
 
@@ -60,23 +48,10 @@ class LanguageModel:
         Raises:
             ValueError: the length is negative, or the temperature is not a number of at least 0.
         """
-        if length < 0:
-            raise ValueError(f"length must be at least 0 bytes, got {length}")
-        written = b""
-        pieces = self.pieces(prompt, generator=generator, temperature=temperature)
-        while len(written) < length and (piece := next(pieces, None)) is not None:
-            written += piece
-        return whole_letters(written[:length])
-
-
-def whole_letters(data: bytes) -> str:
-    """UTF-8 without the beginning of a letter at its end; what is no UTF-8 elsewhere becomes U+FFFD."""
-    for cut in range(1, min(4, len(data) + 1)):
-        lead = data[-cut]
-        if lead >= 0xC0:  # the first byte of a letter of 2 to 4
-            needed = 2 + (lead >= 0xE0) + (lead >= 0xF0)
-            data = data[:-cut] if cut < needed else data
-            break
-        if lead < 0x80:
-            break
-    return data.decode("utf-8", "replace")
+        if length < 0 or not 0 <= temperature < math.inf:
+            raise ValueError(f"length and temperature must be at least 0, got {length} bytes and {temperature:g}")
+        written = bytearray()
+        tokens = self.model.continue_ids(self.tokenizer.encode(prompt), generator, temperature)
+        while len(written) < length and (token := next(tokens, None)) is not None:
+            written += self.tokenizer.decode_bytes([token])
+        return getincrementaldecoder("utf-8")("replace").decode(written[:length])  # keeps half a letter to itself

@@ -5,6 +5,7 @@ The page is a function of report.json alone, and everything that comes from outs
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from pathlib import PurePath
 from typing import Any
 
 from .report_style import STYLE
@@ -25,9 +26,10 @@ READING = {
     "its bytes: 8 for pure chance, and less is better. It is also how far an arithmetic coder could shrink the text "
     "with this model. A model on pieces of words could spell the text in other ways, too, which are not counted.",
     "Parameters": "numbers that a model holds: weights of a transformer, counts of an n-gram.",
-    "Training": "wall-clock seconds on this machine, and floating point operations of matrix products, a "
-    "multiplication and an addition are two; the two transformers spend equally many. All but the seconds is the same "
-    "in every run.",
+    "Training": "wall-clock time on this machine, with what was measured on the way; of a run that was resumed it is "
+    "not known. All else on this page is the same in every run.",
+    "Arithmetic": "floating point operations of matrix products in training, a multiplication and an addition are two. "
+    "The two transformers spend equally many, so that on pieces of words takes fewer steps: its head is larger.",
     "Times read": "how often training saw its text. An n-gram counts once; a transformer on pieces of words reads more "
     "of the text with the same number of tokens.",
 }
@@ -43,7 +45,7 @@ def report_html(report: Mapping[str, Any]) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{escape(", ".join(report["data"]) or "text")} - tokenloom compare-text</title>
+<title>{len(arms)} models of text - tokenloom compare-text</title>
 <style>{STYLE}{OWN_STYLE}</style>
 </head>
 <body>
@@ -72,28 +74,30 @@ def findings(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     best, others = ranked[0], ranked[1:]
     behind = ", ".join(f"{_name(arm)} {arm['bits_per_byte']:.2f}" for arm in others)
     lines = [f"Fewest bits per byte: {_name(best)}, {best['bits_per_byte']:.2f}{'; ' if behind else ''}{behind}."]
-    fastest = min(arms, key=lambda arm: arm["seconds"])
-    if len(arms) > 1:
-        lines.append(f"Trained fastest: {_name(fastest)}, {_seconds(fastest['seconds'])}.")
+    timed = [arm for arm in arms if arm["seconds"] is not None]
+    if len(timed) > 1:
+        fastest, slowest = (pick(timed, key=lambda arm: arm["seconds"]) for pick in (min, max))
+        lines.append(
+            f"Trained fastest: {_name(fastest)}, {_seconds(fastest['seconds'])}; "
+            f"slowest: {_name(slowest)}, {_seconds(slowest['seconds'])}."
+        )
     return lines
 
 
-def _kind(arm: Mapping[str, Any]) -> str:
-    return "ngram" if arm["name"].endswith("gram") else "pieces" if arm["name"].endswith("pieces") else "bytes"
-
-
 def _name(arm: Mapping[str, Any]) -> str:
-    return f'<strong class="{_kind(arm)}">{escape(arm["name"])}</strong>'
+    return f'<strong class="{escape(arm["kind"])}">{escape(arm["name"])}</strong>'
 
 
-def _seconds(value: float) -> str:
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "resumed"
     return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
 
 
 def _facts(report: Mapping[str, Any]) -> str:
     return " \u00b7 ".join(
         (
-            *report["data"],
+            *(PurePath(name).name for name in report["data"]),
             f"{report['train_bytes'] / 1e6:.2f} MB to learn from",
             f"{report['held_out_bytes'] / 1e3:.1f} kB held out",
             f"windows of {report['window']} tokens",
@@ -112,7 +116,9 @@ def _figures(arms: Sequence[Mapping[str, Any]]) -> str:
         ("Arithmetic", lambda arm: f"{arm['teraflops']:.3g} TFLOP" if arm["teraflops"] else "counting"),
         ("Times read", lambda arm: f"{arm['epochs']:.1f}"),
     ]
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Model", "Bits per byte", *(name for name, _ in columns)))
+    head = "".join(
+        f'<th scope="col">{name}</th>' for name in ("Model", "Bits per byte", *(name for name, _ in columns))
+    )
     least, most = (pick(arm["bits_per_byte"] for arm in arms) for pick in (min, max))
     body = ""
     for arm in arms:
@@ -121,13 +127,13 @@ def _figures(arms: Sequence[Mapping[str, Any]]) -> str:
         bar = f'<span class="bar"><i style="width:{100 * bits / most:.1f}%"></i></span>'
         told = "".join(f"<td>{escape(form(arm))}</td>" for _, form in columns)
         name = f'{escape(arm["name"])}<br><span class="unit">{escape(arm["about"])}</span>'
-        body += f'<tr class="{_kind(arm)}"><th scope="row">{name}</th><td>{words}{bar}</td>{told}</tr>'
+        body += f'<tr class="{escape(arm["kind"])}"><th scope="row">{name}</th><td>{words}{bar}</td>{told}</tr>'
     return f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
 
 
 def _costs(arm: Mapping[str, Any]) -> str:
     pieces = "".join(
-        f'<span style="--share:{100 * min(1.0, bits / DEAREST / len(piece.encode())):.0f}%" title="{bits:g} bits">'
+        f'<span style="--share:{100 * min(1.0, bits / DEAREST):.0f}%" title="{bits:g} bits per byte">'
         f"{escape(piece)}</span>"
         for piece, bits in arm["costs"]
     )
@@ -143,4 +149,4 @@ def _continuations(prompt: str, number: int, arms: Sequence[Mapping[str, Any]]) 
 
 
 def _row(arm: Mapping[str, Any], content: str) -> str:
-    return f'<div class="row {_kind(arm)}"><header><h3>{escape(arm["name"])}</h3></header>{content}</div>'
+    return f'<div class="row {escape(arm["kind"])}"><header><h3>{escape(arm["name"])}</h3></header>{content}</div>'

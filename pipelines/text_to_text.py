@@ -23,7 +23,7 @@ class TextToTextPipeline(LanguageModel):
 
     def __init__(self, transformer: SharedTransformer, text_tokenizer: TextTokenizer, *, window: int):
         if window > MAX_WINDOW:
-            raise ValueError(f"a window may have {MAX_WINDOW} tokens, got {window}")
+            raise ValueError(f"a window must have at most {MAX_WINDOW} tokens, got {window}; take fewer")
         super().__init__(
             text_tokenizer, NextTokenTransformer(transformer, window=window, num_tokens=text_tokenizer.vocab_size)
         )
@@ -55,6 +55,8 @@ class TextToTextPipeline(LanguageModel):
         self.tokenizer.save_pretrained(folder / "text_tokenizer")
         saved = {"window": self.model.window, "text_tokenizer": self.tokenizer.fingerprint}
         write_atomically(folder / INDEX, json.dumps(saved, indent=1).encode())
+
+    __call__ = LanguageModel.continue_text  # as the other pipelines are called
 
     @property
     def transformer(self) -> SharedTransformer:

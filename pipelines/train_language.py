@@ -21,6 +21,7 @@ from ..models.optimizers import muon_and_adamw
 from ..models.schedules import trapezoid
 from ..models.transformer import SharedTransformer, TransformerConfig
 from ..tokenizers.text import TextTokenizer
+from ..tokenizers.vocabulary import Vocabulary
 from .text_to_text import TextToTextPipeline
 from .train_loop import LoopConfig, train
 
@@ -44,8 +45,6 @@ class LanguageRecipe:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
-        if self.window < 2 or self.window % 2:
-            raise ValueError(f"a window must be an even number of at least 2 tokens, got {self.window}")
 
 
 def split_texts(texts: Iterable[str], *, share: float = 0.05, seed: int = 0) -> tuple[list[str], list[str]]:
@@ -106,18 +105,20 @@ class Windows:
         return self.stream[torch.stack(rows) % len(self.stream)]
 
 
-def gigaflops_per_step(model: SharedTransformer, recipe: LanguageRecipe) -> float:
+def gigaflops_per_step(config: TransformerConfig, recipe: LanguageRecipe) -> float:
     """Of a training step: products with weights, 2 forward and 4 back, and of attention; a product and a sum are 2."""
-    trunk = sum(p.numel() for p in model.blocks.parameters() if p.ndim == 2)
-    weights = trunk + model.text_head().numel()
-    attention = 2 * model.config.num_layers * model.config.width * recipe.window  # each token, with all of its window
-    return 6 * (weights + attention) * recipe.batch_size * recipe.window / 1e9
+    width = config.width
+    block = 4 * width**2 + 3 * width * config.hidden
+    attention = 2 * width * recipe.window  # of each token with all of its window, those after it too: they are masked
+    head = (Vocabulary(config.text_vocab_size, {}).special("end") + 1) * width
+    products = config.num_layers * (block + attention) + head  # of a token
+    return 6 * products * recipe.batch_size * recipe.window / 1e9
 
 
-def plan(model: SharedTransformer, recipe: LanguageRecipe, stream: Tensor, *, gigaflops: float = 100.0) -> str:
+def plan(model: SharedTransformer, recipe: LanguageRecipe, stream: Tensor, *, gigaflops: float = 50.0) -> str:
     """What is about to happen: parameters, arithmetic, epochs, and minutes at `gigaflops` a second."""
     parameters = sum(p.numel() for p in model.parameters())
-    total = gigaflops_per_step(model, recipe) * recipe.steps
+    total = gigaflops_per_step(model.config, recipe) * recipe.steps
     tokens = recipe.steps * recipe.batch_size * recipe.window
     return (
         f"transformer: {parameters / 1e6:.2f} M parameters; {recipe.steps} steps of {recipe.batch_size} windows of "
@@ -172,9 +173,7 @@ def train_language(
     digest = hashlib.sha256(stream.numpy().tobytes()).hexdigest()
     state: dict[str, Any] = {"config": asdict(config), "recipe": asdict(recipe), "text": digest}
     dtype = torch.bfloat16 if recipe.bfloat16 else torch.float32
-    optimizers = muon_and_adamw(
-        model.blocks, model, muon_lr=recipe.muon_lr, adamw_lr=recipe.adamw_lr, dtype=dtype
-    )
+    optimizers = muon_and_adamw(model.blocks, model, muon_lr=recipe.muon_lr, adamw_lr=recipe.adamw_lr, dtype=dtype)
     average = train(model, loss, optimizers, loop, out, evaluate=evaluate, state=state, resume=resume, say=say)
     return pipeline_of(cast(SharedTransformer, average), tokenizer, recipe)
 
