@@ -111,11 +111,14 @@ def _smoothed(keys: Tensor, counts: Tensor, base: int) -> _Order:
 
 
 def _discounts(counts: Tensor) -> Tensor:
-    """Of counts 1, 2, and 3 or more: float64 (3,), each in (0, count]; from how many n-grams occur 1 to 4 times."""
+    """Of counts 1, 2, and 3 or more: float64 (3,), from how many n-grams occur 1 to 4 times.
+
+    Of few texts the estimates may be anything; so they are kept 0.1 away from 0 and from the count.
+    """
     n1, n2, n3, n4 = (float((counts == count).sum()) for count in (1, 2, 3, 4))
     y = n1 / max(1.0, n1 + 2 * n2)
     raw = [k - (k + 1) * y * more / max(1.0, fewer) for k, fewer, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))]
-    return torch.tensor([min(max(d, 0.1), k) for k, d in enumerate(raw, 1)], dtype=torch.float64)  # few texts: any sign
+    return torch.tensor([min(max(d, 0.1), k - 0.1) for k, d in enumerate(raw, 1)], dtype=torch.float64)
 
 
 def _look_up(keys: Tensor, values: Tensor, wanted: Tensor, *, missing: float) -> Tensor:

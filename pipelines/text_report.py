@@ -17,7 +17,7 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: 14px/1.5 
 pre .prompt { color: var(--soft); }
 .texts { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); }
 .texts .row { border: 0; } .texts .row + .row { border-top: 0; }
-th .unit { color: var(--soft); font-weight: 400; font-size: 13px; }
+th .unit { display: block; color: var(--soft); font-weight: 400; font-size: 13px; }
 .costs span { border-radius: 3px; background: color-mix(in srgb, var(--who) var(--share), transparent); }
 """
 DEAREST = 8.0  # bits per byte at which a piece is colored fully: no better than chance
@@ -126,7 +126,7 @@ def _figures(arms: Sequence[Mapping[str, Any]]) -> str:
         words = f"<b>{bits:.3f}</b>" if bits == least else f"{bits:.3f}"
         bar = f'<span class="bar"><i style="width:{100 * bits / most:.1f}%"></i></span>'
         told = "".join(f"<td>{escape(form(arm))}</td>" for _, form in columns)
-        name = f'{escape(arm["name"])}<br><span class="unit">{escape(arm["about"])}</span>'
+        name = f'{escape(arm["name"])}<span class="unit">{escape(arm["about"])}</span>'
         body += f'<tr class="{escape(arm["kind"])}"><th scope="row">{name}</th><td>{words}{bar}</td>{told}</tr>'
     return f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
 
