@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     speakers = sorted(set(model.voices) & judges.keys())
     if not speakers:
         raise ValueError(f"the voices {model.voices} have no judge among {sorted(judges)}; train theirs")
-    real = DigitStrings(arguments.digits, sample_rate=rate, seed=seed, speakers=speakers, augmented=False)
+    real = DigitStrings(arguments.digits, sample_rate=rate, seed=seed, speakers=speakers, vary=None)
     texts = [one.text for batch in range(arguments.strings) for one in real(batch, 1)]
     how = {
         "guidance_scale": arguments.guidance_scale,
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         for speaker, heard in writes(model, real, arguments.strings * len(speakers)).items():
             rows[f"written, {speaker}"] = heard
     if "answer" in model.tasks:
-        sums = DigitSums(arguments.digits, sample_rate=rate, seed=seed, speakers=speakers, augmented=False)
+        sums = DigitSums(arguments.digits, sample_rate=rate, seed=seed, speakers=speakers, vary=None)
         for decoder in arguments.decoders:
             rows[f"answers, {decoder}"] = answers(model, decoder, sums, judges, arguments.strings, seed=seed)
     print(f"{'':24} {'strings':>8} {'digits recognized':>18} {'+-95%':>7} {'strings right':>14} {'+-95%':>7}")

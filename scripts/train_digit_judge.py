@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     scores: dict[str, dict[str, float]] = {}
     for speaker in arguments.speakers or everybody:
         real = DigitStrings(
-            arguments.data, sample_rate=tokenizer.sample_rate, seed=TEST_SEED, speakers=[speaker], augmented=False
+            arguments.data, sample_rate=tokenizer.sample_rate, seed=TEST_SEED, speakers=[speaker], vary=None
         )
         others = DigitStrings(
             arguments.data,
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             max_digits=recipe.max_digits,
             seed=recipe.seed,
             speakers=[name for name in everybody if name != speaker],
-            augmented=False,
+            vary=None,
         )
         folder = arguments.out / speaker
         recognizer = train_judge(config, recipe, others, folder / "run", resume=arguments.resume)
