@@ -95,6 +95,9 @@ class SpeechRecipe:
 
 
 Prompts = tuple[Tensor, Tensor]  # int64 (B, P), BEGIN first, and bool (B, P)
+Joined = tuple[
+    Tensor, list[int]
+]  # B sounds one after the other, (1, S), and the samples of each: one tensor to hand on
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,8 @@ class DrawnSpeech:
     """A batch before the tokenizer of sounds has heard it."""
 
     prompts: Prompts
-    heard: Sequence[Spoken] | None
-    spoken: Sequence[Spoken] | None
+    heard: Joined | None
+    spoken: Joined | None
     written: Prompts | None
 
 
@@ -134,10 +137,11 @@ class SpeechBatches:
         if task == "answer":
             assert self.data.answers is not None
             heard, said = zip(*self.data.answers(number, count), strict=True)
-            return DrawnSpeech(self._prompts([ANSWER] * count), heard, said, None)
+            return DrawnSpeech(self._prompts([ANSWER] * count), _joined(heard), _joined(said), None)
         if task == "write":
             spoken = self.data.heard(number, count)
-            return DrawnSpeech(self._prompts([""] * count), spoken, None, self._prompts([one.text for one in spoken]))
+            written = self._prompts([one.text for one in spoken])
+            return DrawnSpeech(self._prompts([""] * count), _joined(spoken), None, written)
         spoken = self.data.said(number, count)
         dropped, nameless = torch.rand(2, count, generator=generator).tolist()
         texts = [
@@ -146,7 +150,7 @@ class SpeechBatches:
             else spoken_prompt(one.text, one.speaker * (n >= self.recipe.drop_speaker))
             for one, d, n in zip(spoken, dropped, nameless, strict=True)
         ]
-        return DrawnSpeech(self._prompts(texts), None, spoken, None)
+        return DrawnSpeech(self._prompts(texts), None, _joined(spoken), None)
 
     def _prompts(self, texts: Sequence[str]) -> Prompts:
         return prompt_batch([self.text_tokenizer.encode(text) for text in texts], self.vocabulary)
@@ -157,8 +161,12 @@ class SpeechBatches:
         written = drawn.written and (drawn.written[0].to(device), drawn.written[1].to(device))
         return SpeechBatch(prompts, real, self._codes(drawn.heard), self._codes(drawn.spoken), written)
 
-    def _codes(self, spoken: Sequence[Spoken] | None) -> Sounds | None:
-        return self.model.encode([one.sound for one in spoken]) if spoken else None
+    def _codes(self, joined: Joined | None) -> Sounds | None:
+        return self.model.encode(joined[0].split(joined[1], dim=1)) if joined else None
+
+
+def _joined(spoken: Sequence[Spoken]) -> Joined:
+    return torch.cat([one.sound for one in spoken], dim=1), [one.sound.shape[1] for one in spoken]
 
 
 def plan(model: SharedTransformer, recipe: SpeechRecipe, mean_steps: float) -> str:
