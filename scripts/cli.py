@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "text-to-speech": ("text_to_speech", "say texts, by any of the three decoders"),
     "speech-to-text": ("speech_to_text", "write what recordings say"),
     "speech-to-speech": ("speech_to_speech", "answer recordings by sounds, no text in between"),
+    "any-to-any": ("any_to_any", "texts and media in, a text, picture, clip or sound out"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes or clips"),
     "tokenize": ("tokenize_files", "turn texts, pictures and clips into token shards, or check the sums of shards"),
     "tokenize-video": ("tokenize_video", "the same for clips alone"),
