@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .models.transformer import SharedTransformer
     from .pipelines.any_to_any import AnyToAnyPipeline
     from .pipelines.media_to_text import MediaToTextPipeline
+    from .pipelines.prompt_items import Sound
     from .pipelines.text_to_image import TextToImagePipeline
     from .pipelines.text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline, TextToSpeechPipeline
     from .pipelines.text_to_video import TextToVideoPipeline
@@ -32,6 +33,7 @@ __all__ = [
     "PaletteTokenizer",
     "PatchTokenizer",
     "SharedTransformer",
+    "Sound",
     "SpeechToSpeechPipeline",
     "SpeechToTextPipeline",
     "TextToImagePipeline",
@@ -52,6 +54,7 @@ _HOMES = {
     "PaletteTokenizer": "tokenizers.patches",
     "PatchTokenizer": "tokenizers.patches",
     "SharedTransformer": "models.transformer",
+    "Sound": "pipelines.prompt_items",
     "SpeechToSpeechPipeline": "pipelines.text_to_speech",
     "SpeechToTextPipeline": "pipelines.text_to_speech",
     "TextToImagePipeline": "pipelines.text_to_image",

@@ -57,7 +57,7 @@ class AnyToAnyPipeline:
             ValueError: one of them is no model, or a part is missing or broken.
         """
         models: list[Model] = []
-        for folder in map(find_model, names_or_paths or shipped()):
+        for folder in map(model_folder, names_or_paths or shipped()):
             found = [kind.from_pretrained(folder) for index, kind in INDICES.items() if (folder / index).is_file()]
             for model in found:
                 model.transformer = found[0].transformer
@@ -86,8 +86,8 @@ class AnyToAnyPipeline:
 
         Args:
             prompt: texts; pictures float32 (3, H, W) and clips (3, T, H, W) at 8 frames per second, in [-1, 1];
-                `Sound`s; and paths of files of these. They are fitted to the model's size and rate. Of two pictures the
-                first is where a clip begins, the second where it ends.
+                `Sound`s; and `Path`s of files of these, since a str is always text. They are fitted to the model's size
+                and rate. Of two pictures the first is where a clip begins, the second where it ends.
             to: "text", "image", "video" or "audio".
             decoder: "ar", "masked" or "diffusion"; text is written by "ar".
             generator: one, from which the result's own is seeded, or a list with the result's own.
@@ -164,7 +164,7 @@ def speech_ways(model: SpeechModel) -> Ways:
     return {pair: way for task, (pair, way) in ways.items() if task in model.tasks}
 
 
-def find_model(name_or_path: str | Path) -> Path:
+def model_folder(name_or_path: str | Path) -> Path:
     """The folder of a model on disk, or of one that is shipped under this name.
 
     Raises:

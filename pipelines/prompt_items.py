@@ -45,7 +45,7 @@ def kind_of(item: object) -> str:
     if isinstance(item, Path):
         kind = modality_of(item)
         if kind is None:
-            raise ValueError(f"{item}: its suffix does not tell what it holds; name it as .txt, .png, .mp4 or .wav")
+            raise ValueError(f"{item}: its suffix does not tell what it holds; let it end in .txt, .png, .mp4 or .wav")
         return kind
     if isinstance(item, str):
         return "text"
@@ -98,6 +98,8 @@ def as_picture(item: Tensor | Path, model: TextToImagePipeline) -> Tensor:
 
 def as_clip(item: Tensor | Path, model: TextToImagePipeline) -> Tensor:
     """A clip in the model's size: (1, 3, T, H, W). A file is read at the model's rate, and a tensor has it already.
+
+    Frames of a tensor are fitted as pictures are.
 
     Raises:
         ValueError: the file cannot be read, or is too long to be continued; a value lies outside [-1, 1].
