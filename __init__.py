@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .models.transformer import SharedTransformer
     from .pipelines.any_to_any import AnyToAnyPipeline
+    from .pipelines.embed import EmbeddingPipeline
     from .pipelines.media_to_text import MediaToTextPipeline
     from .pipelines.prompt_items import Sound
     from .pipelines.text_to_image import TextToImagePipeline
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AnyToAnyPipeline",
     "AudioTokenizer",
+    "EmbeddingPipeline",
     "FramesTokenizer",
     "ImageTokenizer",
     "MediaToTextPipeline",
@@ -47,6 +49,7 @@ __all__ = [
 _HOMES = {
     "AnyToAnyPipeline": "pipelines.any_to_any",
     "AudioTokenizer": "tokenizers.audio",
+    "EmbeddingPipeline": "pipelines.embed",
     "FramesTokenizer": "tokenizers.frames",
     "ImageTokenizer": "tokenizers.image",
     "MediaToTextPipeline": "pipelines.media_to_text",

@@ -61,13 +61,6 @@ def embed_codes(model: SharedTransformer, codes: Tensor) -> Tensor:
     return model.embedding(ids.masked_fill(hidden, model.vocabulary.special("mask"))).sum(2)
 
 
-def head_of(model: SharedTransformer, book: int) -> Tensor:
-    """Weights (V + 1, D) of the head of a codebook: the embeddings of its codes, and of END, as text has them."""
-    rows, end = model.vocabulary.range("audio", book), model.vocabulary.special("end_audio")
-    table = model.embedding.weight
-    return torch.cat([table[rows.start : rows.stop], table[end : end + 1]]) * model.config.width**-0.5
-
-
 def begin_of(model: SharedTransformer, rows: int) -> Tensor:
     """The embedded BEGIN of sounds: (rows, 1, D)."""
     begin = torch.tensor([[model.vocabulary.special("begin_audio")]], device=model.embedding.weight.device)
@@ -132,13 +125,12 @@ def speak_ar(
     num_steps = torch.full((batch,), longest, device=device)  # until END says less
     role = torch.full((rows,), Role.AR, device=device)
     x, past = begin_of(model, rows), prompt
-    heads = torch.stack([head_of(model, book) for book in range(books)])  # (K, V + 1, D)
     for slot in range(slots):
         hidden, cache = slots_after(
             model, x, x.new_zeros(rows), role, past, x.new_ones(rows, 1, dtype=torch.bool), slot
         )
         past = past.extend(cache)
-        logits = torch.einsum("B D, K V D -> B K V", guide(hidden[:, 0], guidance_scale), heads)
+        logits = torch.einsum("B D, K V D -> B K V", guide(hidden[:, 0], guidance_scale), part.heads)
         logits[:, 1:, part.end] = -torch.inf
         if slot < LEAST_STEPS:
             logits[:, 0, part.end] = -torch.inf
@@ -195,15 +187,21 @@ def speak_masked(
     predict = predictor(model, prompt, real, Role.MASKED, guidance_scale)
     codes = torch.full((*real.shape, part.num_codebooks), NONE, device=real.device)
     for book in range(part.num_codebooks):
-        head = head_of(model, book)[: part.num_codes]
 
-        def logits(ids: Tensor, hidden: Tensor, time: float, book: int = book, head: Tensor = head) -> Tensor:
+        def logits(ids: Tensor, hidden: Tensor, time: float, book: int = book) -> Tensor:
             codes[:, :, book] = ids.masked_fill(hidden, NONE)
-            return predict(embed_codes(model, codes), 0.0) @ head.T
+            found: Tensor = predict(embed_codes(model, codes), 0.0) @ part.heads[book, : part.num_codes].T
+            return found
 
         start = torch.zeros_like(real, dtype=torch.long)
-        chance = {"temperature": temperature, "choice_temperature": choice_temperature}
-        codes[:, :, book] = masked.unmask(logits, start, ~real, uniforms[book], **chance)
+        codes[:, :, book] = masked.unmask(
+            logits,
+            start,
+            ~real,
+            uniforms[book],
+            temperature=temperature,
+            choice_temperature=choice_temperature,
+        )
     return codes.masked_fill(~real.unsqueeze(-1), 0)
 
 

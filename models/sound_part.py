@@ -1,7 +1,7 @@
 """What the shared transformer has for sounds beside its trunk: K codes a step in, K codes a step out.
 
-B sounds, t steps, K codebooks of V codes each, D width, d latent dimensions. A slot reads the sum of K embeddings
-(MusicGen, arXiv:2306.05284), which lie in the one table of the model and are the heads of the codebooks as well; or for
+B sounds, t steps, K codebooks of V codes each, D width, d latent dimensions. Every codebook has its embeddings, in the
+one table of the model, and its head. A slot reads the sum of K embeddings (MusicGen, arXiv:2306.05284), or for
 `diffusion` the latent, which the K codes add up to, by one linear map.
 """
 
@@ -31,11 +31,17 @@ class SoundPart(nn.Module):
         self.quantizer = ResidualQuantizer(levels)
         self.max_steps = max_steps
         dims = len(levels[0])
+        self.heads = nn.Parameter(torch.empty(len(levels), self.num_codes + 1, width))  # the last code is END
         self.latent_in = nn.Linear(dims, width, bias=False)
         self.latent_out = nn.Linear(width, dims)
         self.length = nn.Linear(width, max_steps)  # says how many steps a sound will have, less one
         self.register_buffer("latent_mean", torch.zeros(dims))
         self.register_buffer("latent_std", torch.ones(dims))
+        with torch.no_grad():
+            self.heads.normal_(std=0.5)
+            for head, codes in zip(self.heads, self.parts_of_latents(), strict=True):
+                head[:-1].add_(fourier_features(codes, width))
+            self.heads.mul_(0.5 / width**0.5)
 
     @property
     def num_codebooks(self) -> int:

@@ -121,7 +121,7 @@ def picture_ways(model: TextToImagePipeline) -> Ways:
 
     def film(given: Items, **how: Any) -> Tensor:
         ends = [as_picture(item, model) for item in given.get("image", [])]
-        frames = dict(zip(("image", "last_image"), ends, strict=False))
+        frames: dict[str, Any] = dict(zip(("image", "last_image"), ends, strict=False))
         if "video" in given:
             frames["video"] = as_clip(given["video"][0], model)
         text = as_text(given["text"][0])

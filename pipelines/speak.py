@@ -43,8 +43,8 @@ def speak(
     lengths = torch.full((count,), steps, device=device) if steps else draw_length(model, first(prompt, count), uniform)
     real = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
     if decoder == "masked":
-        shape = part.num_codebooks, settings.num_inference_steps, 2, part.max_steps
-        chance = torch.stack([torch.rand(shape, generator=g) for g in generators], dim=3).to(device)
+        draws = part.num_codebooks, settings.num_inference_steps, 2, part.max_steps
+        chance = torch.stack([torch.rand(draws, generator=g) for g in generators], dim=3).to(device)
         codes = speak_masked(
             model,
             prompt,

@@ -29,14 +29,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model of speech")
     add("--tokenizer", default="tokenloom-voice", metavar="NAME_OR_DIR", help="of sounds; default: %(default)s")
-    add("--codebooks", type=int, default=4, metavar="K", help="of the tokenizer's, the first; default: %(default)s")
+    add("--codebooks", type=int, default=3, metavar="K", help="of the tokenizer's, the first; default: %(default)s")
     add("--seconds", type=float, default=4.0, metavar="S", help="of the longest sound; default: %(default)s")
     add("--leave-out", metavar="SPEAKER", help="of --digits, a speaker who is not learned")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
 
+    add("--workers", type=int, default=0, metavar="N", help="processes that draw and read ahead; default: none")
+
     shape = parser.add_argument_group("transformer").add_argument
     shape("--width", type=int, metavar="N", help="of the trunk; default: 160")
-    shape("--layers", dest="num_layers", type=int, metavar="N", help="default: 6")
+    shape("--layers", dest="num_layers", type=int, metavar="N", help="default: 5")
     shape("--heads", dest="num_heads", type=int, metavar="N", help="of attention; default: 4")
     shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
 
@@ -97,7 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
             **given(arguments, *SHAPE),
         )
     model.to(open_device(arguments.device))
-    trained = train_speech(model, recipe, data, arguments.out, resume=arguments.resume, fresh=not arguments.init)
+    how = {"resume": arguments.resume, "fresh": not arguments.init, "workers": arguments.workers}
+    trained = train_speech(model, recipe, data, arguments.out, **how)
     trained.save_pretrained(arguments.out / "final")
     print(arguments.out / "final")
     return 0

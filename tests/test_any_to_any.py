@@ -4,7 +4,7 @@ The toys have one transformer for everything, and everything is small: pictures 
 """
 
 from collections.abc import Iterable
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, takewhile
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from tokenloom.data.media import fit, from_uint8, read_image, to_pil, to_tensor,
 from tokenloom.data.video import read_video
 from tokenloom.data.write_audio import write_audio
 from tokenloom.data.write_video import write_video
-from tokenloom.pipelines.any_to_any import AnyToAnyPipeline, Pair
+from tokenloom.pipelines.any_to_any import AnyToAnyPipeline, Pair, shipped
 from tokenloom.pipelines.media_to_text import MediaToTextPipeline
 from tokenloom.pipelines.prompt_items import KINDS, Sound, kind_of
 from tokenloom.pipelines.speech_model import SpeechModel
@@ -183,6 +183,35 @@ def test_what_was_not_trained_is_refused_in_one_line_that_names_what_was(load, k
         message = str(refused.value)
         assert f"got {pair}; " in message and "\n" not in message
         assert message.startswith(f"these weights know {', '.join(map(str, pipeline.knows())) or 'nothing'}, got")
+
+
+def pairs_of_the_readme() -> dict[str, set[Pair]]:
+    """Model -> the pairs whose cell of the README's table names it."""
+    lines = (Path(cli.__file__).parents[1] / "README.md").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("| given |"))
+    table = [line.strip("|").split("|") for line in takewhile(bool, lines[start:])]
+    (_, *kinds), _, *rows = [[cell.strip() for cell in row] for row in table]
+    told: dict[str, set[Pair]] = {}
+    for given, *cells in rows:
+        for to, cell in zip(kinds, cells, strict=True):
+            if cell:
+                told.setdefault(cell.split("`")[1], set()).add(Pair(tuple(given.split(" + ")), to))
+    return told
+
+
+def test_the_table_of_the_readme_has_a_cell_for_every_model_that_ships():
+    assert set(shipped()) <= set(pairs_of_the_readme())
+
+
+@pytest.mark.parametrize("model", pairs_of_the_readme())
+def test_the_shipped_weights_know_what_the_table_of_the_readme_says(model):
+    if model not in shipped():
+        pytest.skip(f"{model} does not ship yet")
+    told, known = pairs_of_the_readme()[model], set(AnyToAnyPipeline.from_pretrained(model).knows())
+    written = {pair for pair in told if pair.to == "text"}
+    if known == told - written != told:
+        pytest.skip(f"{model} does not write yet, and knows everything else")
+    assert known == told
 
 
 def test_the_first_model_that_knows_a_pair_does_it():

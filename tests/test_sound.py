@@ -168,7 +168,7 @@ def learned(batch: SpeechBatch, decoders=tuple(ROLES), steps: int = 260):
     """A tiny model after some steps on one batch."""
     model = toy_speaker(alive=False, width=64).train()
     losses = SpeechLosses(model, decoders)
-    optimizers = muon_and_adamw(model.blocks, losses, muon_lr=2e-2, adamw_lr=1e-2)
+    optimizers = muon_and_adamw(model.blocks, losses, muon_lr=2e-2, adamw_lr=5e-3)
     for step in range(steps):
         values = losses(batch, chance(step))
         torch.stack(list(values.values())).sum().backward()

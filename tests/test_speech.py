@@ -30,8 +30,7 @@ def toy_model(codebooks: int = 2, **changes) -> SpeechModel:
         text_vocab_size=texts.vocab_size,
         image_levels=(),
         sound_levels=sounds.config.levels[:codebooks],
-        sound_steps=STEPS,
-        **({"width": 32, "num_layers": 2, "num_heads": 2} | changes),
+        **({"sound_steps": STEPS, "width": 32, "num_layers": 2, "num_heads": 2} | changes),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
