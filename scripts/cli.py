@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "text-to-speech": ("text_to_speech", "say texts, by any of the three decoders"),
     "speech-to-text": ("speech_to_text", "write what recordings say"),
     "speech-to-speech": ("speech_to_speech", "answer recordings by sounds, no text in between"),
+    "any-to-any": ("any_to_any", "texts and media in, a text, picture, clip or sound out"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes or clips"),
     "embed": ("embed", "a vector of each text, picture and clip, alike where they tell the same"),
     "evaluate-embed": ("evaluate_embed", "how well these vectors find pictures by captions, and captions by pictures"),
