@@ -20,6 +20,7 @@ from .schedules import cosine_masked_share
 from .sound import NONE, begin_of, delayed, embed_codes, hear, length_logits, slots_after
 from .transformer import Role, SharedTransformer
 
+MOST_FORGOTTEN = 0.4  # share of the steps of a sound that `ar` may not read as it learns
 SMALLEST_TIME = 0.2  # the velocity loss divides by the time; below, snapping to the codes does what is left
 
 
@@ -89,9 +90,13 @@ class SpeechLosses(nn.Module):
         return hidden
 
     def _ar(self, sounds: Sounds, past: KVCache, generator: torch.Generator) -> Tensor:
+        """Some slots are forgotten: who can guess a code from those just before will not look at the text."""
         model, part = self.model, self.model.sound
         said = delayed(sounds.codes, sounds.real, part.end)
-        x = torch.cat([begin_of(model, len(said)), embed_codes(model, said[:, :-1])], dim=1)
+        shares = MOST_FORGOTTEN * torch.rand(len(said), 1, generator=generator)
+        forgotten = torch.rand(said.shape[0], said.shape[1] - 1, generator=generator) < shares
+        read = said[:, :-1].masked_fill(forgotten.unsqueeze(-1).to(said.device), NONE)
+        x = torch.cat([begin_of(model, len(said)), embed_codes(model, read)], dim=1)
         hidden = self._hidden(x, x.new_zeros(len(x)), Role.AR, past, torch.ones_like(said[:, :, 0], dtype=torch.bool))
         losses = []
         for book, targets in enumerate(said.unbind(2)):

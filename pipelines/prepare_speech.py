@@ -13,7 +13,7 @@ from ..tokenizers.text import FILE_NAME, TextTokenizer
 from .open_tokenizer import KINDS, open_audio_tokenizer
 from .speech_model import ANSWER, SpeechModel
 from .speech_sources import open_recorded_speech
-from .spoken_digits import WORDS, DigitStrings, DigitSums
+from .spoken_digits import WORDS, DigitStrings, DigitSums, at_another_speed
 from .train_speech import SpeechData
 
 SAMPLE_RATE = 16_000  # Hz
@@ -27,19 +27,19 @@ def recorded_speech(specs: list[str], seconds: float, seed: int) -> SpeechData:
 
 
 def digit_speech(path: Path, seed: int, *, leave_out: str | None = None) -> SpeechData:
-    """Strings of spoken digits: as they were recorded to be said, varied to be understood; and their sums.
+    """Strings of spoken digits: at other speeds to be said, under noise, too, to be understood; and their sums.
 
     Raises:
         ValueError: as `DigitStrings`, or `leave_out` is no speaker, or the only one.
     """
-    said = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, augmented=False)
+    said = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, vary=at_another_speed)
     if leave_out is not None:
         if leave_out not in said.speakers:
             raise ValueError(f"--leave-out takes one of {', '.join(said.speakers)}, got {leave_out!r}")
         kept = [speaker for speaker in said.speakers if speaker != leave_out]
-        said = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=kept, augmented=False)
+        said = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=kept, vary=at_another_speed)
     heard = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=said.speakers)
-    answers = DigitSums(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=said.speakers, augmented=False)
+    answers = DigitSums(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=said.speakers, vary=at_another_speed)
 
     def texts() -> Iterable[str]:
         return (f"{speaker}: {' '.join(WORDS)}" for speaker in said.speakers)

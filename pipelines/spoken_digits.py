@@ -10,8 +10,8 @@ S samples. As in picture_sources.py, what a source gives follows from its seed a
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -140,17 +140,24 @@ class DigitVoices:
         return Utterance(torch.cat(parts, dim=1), text_of(digits), speaker)
 
 
+Vary = Callable[[Sequence[Utterance], torch.Generator], list[Utterance]]  # utterances that belong together, alike
+
+
+def at_another_speed(utterances: Sequence[Utterance], generator: torch.Generator) -> list[Utterance]:
+    """The utterances at one other speed, and so pitch."""
+    speed = SPEEDS[0] + (SPEEDS[1] - SPEEDS[0]) * float(torch.rand((), generator=generator))
+    return [replace(said, sound=stretched(said.sound, round(said.sound.shape[1] / speed))) for said in utterances]
+
+
 def varied_alike(utterances: Sequence[Utterance], generator: torch.Generator) -> list[Utterance]:
-    """The utterances at one other speed and pitch, of one other loudness, under white noise."""
-    speed, loudness, noise = torch.rand(3, generator=generator).tolist()
-    speed = SPEEDS[0] + (SPEEDS[1] - SPEEDS[0]) * speed
+    """The utterances at one other speed, of one other loudness, under white noise."""
+    loudness, noise = torch.rand(2, generator=generator).tolist()
     below = 10 ** (-(NOISE_DB[0] + (NOISE_DB[1] - NOISE_DB[0]) * noise) / 20)
     varied = []
-    for said in utterances:
-        sound = stretched(said.sound, round(said.sound.shape[1] / speed))
-        level = sound.square().mean().sqrt()
-        sound = sound + below * level * torch.randn(sound.shape, generator=generator)
-        varied.append(Utterance(at_loudness(sound, loudness), said.text, said.speaker))
+    for said in at_another_speed(utterances, generator):
+        level = said.sound.square().mean().sqrt()
+        noisy = said.sound + below * level * torch.randn(said.sound.shape, generator=generator)
+        varied.append(replace(said, sound=at_loudness(noisy, loudness)))
     return varied
 
 
@@ -158,8 +165,8 @@ class DigitStrings:
     """Strings of 1 to `max_digits` random digits by one speaker each: (number, count) -> as many `Utterance`s.
 
     Those of a batch have equally many digits, so that little of it is padding.
-    Batches from `VALIDATION_NUMBER` on are of takes held apart, and as they were recorded. `augmented` training
-    utterances vary a little in speed, loudness and noise.
+    Batches from `VALIDATION_NUMBER` on are of takes held apart, and as they were recorded; `vary` changes those of
+    training, None leaves them alone.
 
     Raises:
         ValueError: `max_digits` is less than 1, an unknown speaker, too few takes; else as `read_recordings`.
@@ -173,12 +180,12 @@ class DigitStrings:
         max_digits: int = 3,
         seed: int,
         speakers: Sequence[str] | None = None,
-        augmented: bool = True,
+        vary: Vary | None = varied_alike,
     ):
         if max_digits < 1:
             raise ValueError(f"max_digits must be at least 1, got {max_digits}")
         self.voices = DigitVoices(path, sample_rate, speakers)
-        self.max_digits, self.seed, self.augmented = max_digits, seed, augmented
+        self.max_digits, self.seed, self.vary = max_digits, seed, vary
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -191,7 +198,7 @@ class DigitStrings:
     def _utterance(self, length: int, number: int, generator: torch.Generator) -> Utterance:
         speaker = self.speakers[_choice(len(self.speakers), generator)]
         said = self.voices.say([_choice(10, generator) for _ in range(length)], speaker, number, generator)
-        return varied_alike([said], generator)[0] if self.augmented and number < VALIDATION_NUMBER else said
+        return self.vary([said], generator)[0] if self.vary and number < VALIDATION_NUMBER else said
 
 
 class DigitSums:
@@ -207,10 +214,10 @@ class DigitSums:
         sample_rate: int = 16_000,
         seed: int,
         speakers: Sequence[str] | None = None,
-        augmented: bool = True,
+        vary: Vary | None = varied_alike,
     ):
         self.voices = DigitVoices(path, sample_rate, speakers)
-        self.seed, self.augmented = seed, augmented
+        self.seed, self.vary = seed, vary
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -226,7 +233,7 @@ class DigitSums:
             self.voices.say(digits, speaker, number, generator)
             for digits in ([one, other], [int(digit) for digit in str(one + other)])
         ]
-        question, answer = varied_alike(pair, generator) if self.augmented and number < VALIDATION_NUMBER else pair
+        question, answer = self.vary(pair, generator) if self.vary and number < VALIDATION_NUMBER else pair
         return question, answer
 
 

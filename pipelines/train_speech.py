@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.loader import generator_of
+from ..data.made_ahead import MadeAhead
 from ..data.media import image_grid, write_png
 from ..data.write_audio import write_audio
 from ..models.attention import plain_products
 from ..models.optimizers import muon_and_adamw
 from ..models.schedules import trapezoid
-from ..models.sound_objectives import SpeechBatch, SpeechLosses
+from ..models.sound_objectives import Sounds, SpeechBatch, SpeechLosses
 from ..models.transformer import SharedTransformer
 from ..tokenizers.sequence import prompt_batch
 from .picture_sources import VALIDATION_NUMBER
@@ -93,32 +94,54 @@ class SpeechRecipe:
             raise ValueError(f"shares are above 0, of {', '.join(TASKS)}, got {dict(self.shares)}")
 
 
-class SpeechBatches:
-    """Number -> batch of one task, as tokens."""
+Prompts = tuple[Tensor, Tensor]  # int64 (B, P), BEGIN first, and bool (B, P)
+Joined = tuple[
+    Tensor, list[int]
+]  # B sounds one after the other, (1, S), and the samples of each: one tensor to hand on
 
-    def __init__(self, model: SpeechModel, recipe: SpeechRecipe, data: SpeechData):
+
+@dataclass(frozen=True)
+class DrawnSpeech:
+    """A batch before the tokenizer of sounds has heard it."""
+
+    prompts: Prompts
+    heard: Joined | None
+    spoken: Joined | None
+    written: Prompts | None
+
+
+class SpeechBatches:
+    """Number -> batch of one task, as tokens. `workers` processes draw and read ahead."""
+
+    def __init__(
+        self, model: SpeechModel, recipe: SpeechRecipe, data: SpeechData, *, workers: int = 0, stride: int = 1
+    ):
         self.model, self.recipe, self.data = model, recipe, data
+        self.text_tokenizer, self.vocabulary = model.text_tokenizer, model.transformer.vocabulary
         if "answer" in recipe.shares and data.answers is None:
             raise ValueError("to learn to answer takes pairs of sounds, got none; leave out its share")
+        self.drawn = MadeAhead(self._any_task, workers, stride)
 
     def __call__(self, number: int) -> SpeechBatch:
+        return self.encode(self.drawn(number))
+
+    def _any_task(self, number: int) -> DrawnSpeech:
         generator = generator_of(self.recipe.seed, number, DRAWING)
         shares = torch.tensor(list(self.recipe.shares.values()))
         point = torch.rand((), generator=generator) * shares.sum()
         task = list(self.recipe.shares)[int((shares.cumsum(0)[:-1] <= point).sum())]
         return self.draw(task, number, generator)
 
-    def draw(self, task: str, number: int, generator: torch.Generator) -> SpeechBatch:
+    def draw(self, task: str, number: int, generator: torch.Generator) -> DrawnSpeech:
         count = self.recipe.batch_size
         if task == "answer":
             assert self.data.answers is not None
             heard, said = zip(*self.data.answers(number, count), strict=True)
-            prompts, real = self._prompts([ANSWER] * count)
-            return SpeechBatch(prompts, real, self._codes(heard), self._codes(said), None)
+            return DrawnSpeech(self._prompts([ANSWER] * count), _joined(heard), _joined(said), None)
         if task == "write":
             spoken = self.data.heard(number, count)
-            prompts, real = self._prompts([""] * count)
-            return SpeechBatch(prompts, real, self._codes(spoken), None, self._prompts([one.text for one in spoken]))
+            written = self._prompts([one.text for one in spoken])
+            return DrawnSpeech(self._prompts([""] * count), _joined(spoken), None, written)
         spoken = self.data.said(number, count)
         dropped, nameless = torch.rand(2, count, generator=generator).tolist()
         texts = [
@@ -127,15 +150,23 @@ class SpeechBatches:
             else spoken_prompt(one.text, one.speaker * (n >= self.recipe.drop_speaker))
             for one, d, n in zip(spoken, dropped, nameless, strict=True)
         ]
-        return SpeechBatch(*self._prompts(texts), None, self._codes(spoken), None)
+        return DrawnSpeech(self._prompts(texts), None, _joined(spoken), None)
 
-    def _prompts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        tokens = [self.model.text_tokenizer.encode(text) for text in texts]
-        ids, real = prompt_batch(tokens, self.model.transformer.vocabulary)
-        return ids.to(self.model.device), real.to(self.model.device)
+    def _prompts(self, texts: Sequence[str]) -> Prompts:
+        return prompt_batch([self.text_tokenizer.encode(text) for text in texts], self.vocabulary)
 
-    def _codes(self, spoken: Sequence[Spoken]) -> Any:
-        return self.model.encode([one.sound for one in spoken])
+    def encode(self, drawn: DrawnSpeech) -> SpeechBatch:
+        device = self.model.device
+        prompts, real = (tensor.to(device) for tensor in drawn.prompts)
+        written = drawn.written and (drawn.written[0].to(device), drawn.written[1].to(device))
+        return SpeechBatch(prompts, real, self._codes(drawn.heard), self._codes(drawn.spoken), written)
+
+    def _codes(self, joined: Joined | None) -> Sounds | None:
+        return self.model.encode(joined[0].split(joined[1], dim=1)) if joined else None
+
+
+def _joined(spoken: Sequence[Spoken]) -> Joined:
+    return torch.cat([one.sound for one in spoken], dim=1), [one.sound.shape[1] for one in spoken]
 
 
 def plan(model: SharedTransformer, recipe: SpeechRecipe, mean_steps: float) -> str:
@@ -162,19 +193,22 @@ def train_speech(
     score: Callable[[SpeechModel], dict[str, float]] | None = None,
     resume: bool = False,
     fresh: bool = True,
+    workers: int = 0,
     accelerator: Any = None,
     say: Callable[[str], None] = print,
 ) -> SpeechModel:
     """Train the transformer of `model` and return the model with the average of its weights.
 
     Checkpoints, curves, spectrograms and sounds are written under `out`. `fresh` sets the statistics of the latents
-    first; leave it out for a transformer that knows them. `score` adds figures to each evaluation.
+    first; leave it out for a transformer that knows them. `score` adds figures to each evaluation. `workers` processes
+    draw and read the batches ahead.
 
     Raises:
         TrainingError: see `train`.
     """
     transformer = model.transformer
-    batches = SpeechBatches(model, recipe, data)
+    stride = accelerator.num_processes if accelerator else 1
+    batches = SpeechBatches(model, recipe, data, workers=workers, stride=stride)
     first = data.said(VALIDATION_NUMBER - 1, 64)
     sounds = model.encode([one.sound for one in first])
     if fresh:
@@ -211,7 +245,7 @@ def train_speech(
         scores: dict[str, float] = {}
         for task in recipe.shares:
             generator = generator_of(recipe.seed, VALIDATION_NUMBER)
-            values = module(batches.draw(task, VALIDATION_NUMBER, generator), generator)
+            values = module(batches.encode(batches.draw(task, VALIDATION_NUMBER, generator)), generator)
             prefix = "validation_answer_" if task == "answer" else "validation_"
             scores |= {prefix + name: float(value) for name, value in values.items()}
         trained = model_of(module)

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "speech-to-text": ("speech_to_text", "write what recordings say"),
     "speech-to-speech": ("speech_to_speech", "answer recordings by sounds, no text in between"),
     "text-to-text": ("text_to_text", "continue a text"),
+    "any-to-any": ("any_to_any", "texts and media in, a text, picture, clip or sound out"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes or clips"),
     "evaluate-speech": ("evaluate_speech", "how well a model of speech says, writes down and answers digits"),
     "embed": ("embed", "a vector of each text, picture and clip, alike where they tell the same"),

@@ -34,6 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--leave-out", metavar="SPEAKER", help="of --digits, a speaker who is not learned")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
 
+    add("--workers", type=int, default=0, metavar="N", help="processes that draw and read ahead; default: none")
+
     shape = parser.add_argument_group("transformer").add_argument
     shape("--width", type=int, metavar="N", help="of the trunk; default: 160")
     shape("--layers", dest="num_layers", type=int, metavar="N", help="default: 5")
@@ -97,7 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
             **given(arguments, *SHAPE),
         )
     model.to(open_device(arguments.device))
-    trained = train_speech(model, recipe, data, arguments.out, resume=arguments.resume, fresh=not arguments.init)
+    how = {"resume": arguments.resume, "fresh": not arguments.init, "workers": arguments.workers}
+    trained = train_speech(model, recipe, data, arguments.out, **how)
     trained.save_pretrained(arguments.out / "final")
     print(arguments.out / "final")
     return 0

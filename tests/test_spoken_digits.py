@@ -16,10 +16,12 @@ from tokenloom.pipelines.spoken_digits import (
     WORDS,
     DigitStrings,
     DigitSums,
+    at_another_speed,
     digits_of,
     read_recordings,
     text_of,
     trimmed,
+    varied_alike,
 )
 
 RATE = 8000
@@ -57,11 +59,11 @@ def folder(tmp_path_factory):
 
 
 def strings(folder, **options) -> DigitStrings:
-    return DigitStrings(folder, **{"sample_rate": RATE, "seed": 3, "augmented": False, **options})
+    return DigitStrings(folder, **{"sample_rate": RATE, "seed": 3, "vary": None, **options})
 
 
 def test_seed_and_number_alone_decide(folder):
-    one, other = strings(folder, augmented=True), strings(folder, augmented=True)
+    one, other = strings(folder, vary=varied_alike), strings(folder, vary=varied_alike)
     other(7, 4)
     first, second = one(5, 4), other(5, 6)
     assert [said.text for said in first] == [said.text for said in second[:4]]
@@ -94,7 +96,7 @@ def test_validation_has_takes_that_training_never_hears(folder):
 
 
 def test_training_varies_and_validation_does_not(folder):
-    plain, varied = strings(folder), strings(folder, augmented=True)
+    plain, varied = strings(folder), strings(folder, vary=varied_alike)
     assert all(map(torch.equal, *([said.sound for said in s(VALIDATION_NUMBER, 8)] for s in (plain, varied))))
     for said in varied(0, 20):
         assert said.sound.dtype == torch.float32 and float(said.sound.abs().max()) <= 1
@@ -102,19 +104,27 @@ def test_training_varies_and_validation_does_not(folder):
     assert 1 / 1.07 < min(ratios) < 0.99 and 1.01 < max(ratios) < 1 / 0.93
 
 
+def test_at_another_speed_nothing_else_changes(folder):
+    plain, faster = strings(folder)(0, 20), strings(folder, vary=at_another_speed)(0, 20)
+    for before, after in zip(plain, faster, strict=True):
+        energies = [said.sound.square().mean() for said in (before, after)]
+        torch.testing.assert_close(*energies, rtol=0.02, atol=0)
+    assert len({after.sound.shape[1] / before.sound.shape[1] for before, after in zip(plain, faster, strict=True)}) > 15
+
+
 def test_only_the_speakers_asked_for_speak(folder):
     assert {said.speaker for said in strings(folder)(0, 50)} == set(SPEAKERS)
     assert {said.speaker for said in strings(folder, speakers=["bo"])(0, 50)} == {"bo"}
 
 
-@pytest.mark.parametrize("augmented", [False, True])
-def test_an_answer_is_the_sum_of_the_question_by_the_same_speaker(folder, augmented):
-    sums = DigitSums(folder, sample_rate=RATE, seed=0, augmented=augmented)(0, 60)
+@pytest.mark.parametrize("vary", [None, varied_alike])
+def test_an_answer_is_the_sum_of_the_question_by_the_same_speaker(folder, vary):
+    sums = DigitSums(folder, sample_rate=RATE, seed=0, vary=vary)(0, 60)
     for question, answer in sums:
         assert int("".join(map(str, answer.digits))) == sum(question.digits) and len(question.digits) == 2
         assert question.speaker == answer.speaker
     assert {len(answer.digits) for _, answer in sums} == {1, 2}
-    if not augmented:
+    if vary is None:
         assert all(len(heard(said.sound)) == len(said.digits) for pair in sums for said in pair)
 
 

@@ -80,6 +80,8 @@ def test_tasks_come_in_their_shares_and_by_the_number_alone():
     again = other(kinds.index("answer"))
     before = one(kinds.index("answer"))
     assert torch.equal(before.heard.codes, again.heard.codes) and torch.equal(before.prompts, again.prompts)
+    ahead = SpeechBatches(toy_model(), RECIPE, DATA, workers=1)
+    assert all(torch.equal(ahead(number).prompts, one(number).prompts) for number in range(3))
 
 
 def test_a_run_that_was_cut_ends_in_the_same_weights(tmp_path):
