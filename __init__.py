@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .pipelines.prompt_items import Sound
     from .pipelines.text_to_image import TextToImagePipeline
     from .pipelines.text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline, TextToSpeechPipeline
+    from .pipelines.text_to_text import TextToTextPipeline
     from .pipelines.text_to_video import TextToVideoPipeline
     from .tokenizers.audio import AudioTokenizer
     from .tokenizers.frames import FramesTokenizer
@@ -40,6 +41,7 @@ __all__ = [
     "SpeechToTextPipeline",
     "TextToImagePipeline",
     "TextToSpeechPipeline",
+    "TextToTextPipeline",
     "TextToVideoPipeline",
     "TextTokenizer",
     "VideoTokenizer",
@@ -62,6 +64,7 @@ _HOMES = {
     "SpeechToTextPipeline": "pipelines.text_to_speech",
     "TextToImagePipeline": "pipelines.text_to_image",
     "TextToSpeechPipeline": "pipelines.text_to_speech",
+    "TextToTextPipeline": "pipelines.text_to_text",
     "TextToVideoPipeline": "pipelines.text_to_video",
     "TextTokenizer": "tokenizers.text",
     "VideoTokenizer": "tokenizers.video",
