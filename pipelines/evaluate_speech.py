@@ -79,9 +79,9 @@ def judge_of(recognizer: DigitRecognizer) -> Judge:
 def real_and_reconstructed(
     model: SpeechModel, strings: DigitStrings, judges: Mapping[str, Judge], count: int
 ) -> tuple[Heard, Heard]:
-    """`count` validation strings of every speaker, as recorded, and as the tokens of the model give them back."""
+    """`count` validation strings for each speaker, as recorded, and as the tokens of the model give them back."""
     rate = model.audio_tokenizer.sample_rate
-    spoken = by_speaker(strings(VALIDATION_NUMBER, count * len(strings.speakers)))
+    spoken = by_speaker(strings.of_any_length(VALIDATION_NUMBER, count * len(strings.speakers)))
     real, back = Heard([], []), Heard([], [])
     for speaker, utterances in spoken.items():
         sounds = [one.sound for one in utterances]
@@ -109,7 +109,7 @@ def writes(model: SpeechModel, strings: DigitStrings, count: int) -> dict[str, H
     pipeline = SpeechToTextPipeline(model)
     return {
         speaker: Heard([one.text for one in said], [only_digits(t) for t in pipeline([one.sound for one in said])])
-        for speaker, said in by_speaker(strings(VALIDATION_NUMBER, count)).items()
+        for speaker, said in by_speaker(strings.of_any_length(VALIDATION_NUMBER, count)).items()
     }
 
 

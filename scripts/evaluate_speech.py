@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not speakers:
         raise ValueError(f"the voices {model.voices} have no judge among {sorted(judges)}; train theirs")
     real = DigitStrings(arguments.digits, sample_rate=rate, seed=seed, speakers=speakers, vary=None)
-    texts = [one.text for batch in range(arguments.strings) for one in real(batch, 1)]
+    texts = [one.text for one in real.of_any_length(0, arguments.strings)]
     how = {
         "guidance_scale": arguments.guidance_scale,
         "num_inference_steps": arguments.steps,

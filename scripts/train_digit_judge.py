@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         others = [name for name in everybody if name != speaker]
         recognizer = acquainted or trained_on(others, arguments.out / speaker)
         first = VALIDATION_NUMBER if acquainted else 0  # takes that nobody heard; of a stranger, any
-        utterances = strings([speaker], tokenizer.sample_rate, seed=TEST_SEED)(first, arguments.strings)
+        utterances = strings([speaker], tokenizer.sample_rate, seed=TEST_SEED).of_any_length(first, arguments.strings)
         texts, sounds = [said.text for said in utterances], [said.sound for said in utterances]
         scores[speaker] = {"real": digits_recognized(judge(recognizer, sounds, tokenizer.sample_rate), texts)}
         ids = [tokenizer.encode(sound[None]) for sound in sounds]
