@@ -14,6 +14,7 @@ OWN_STYLE = """
 .ngram { --who: var(--ar); } .bytes { --who: var(--masked); } .pieces { --who: var(--diffusion); }
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: 14px/1.5 ui-monospace, SFMono-Regular, Menlo,
   Consolas, monospace; }
+.findings strong { white-space: nowrap; }
 pre .prompt { color: var(--soft); }
 .texts { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); }
 .texts .row { border: 0; } .texts .row + .row { border-top: 0; }
