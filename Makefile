@@ -41,6 +41,12 @@ demo: setup
 	@$(BIN)/tokenloom text-to-video "a red circle moves to the right" --decoder masked --out outputs/demo/clip.mp4
 	@$(BIN)/tokenloom tokenize-video outputs/demo/clip.mp4 --out outputs/demo/shards
 	@$(BIN)/tokenloom detokenize outputs/demo/shards --out outputs/demo/from-tokens
+	@echo "demo: what picture and clip show, in the model's words"
+	@$(BIN)/tokenloom image-to-text outputs/demo/00-ar-00.png
+	@$(BIN)/tokenloom video-to-text outputs/demo/clip.mp4
+	@echo "demo: saying digits with every decoder, and writing them down"
+	@$(BIN)/tokenloom compare "seven two nine" --modality audio --out outputs/demo/speech
+	@$(BIN)/tokenloom speech-to-text outputs/demo/speech/00-masked-00.wav
 
 test: setup
 	@echo "test: running the tests"
