@@ -25,7 +25,8 @@ from ..data.audio import read_audio
 from ..data.resample import resample
 from ..data.write_audio import to_int16
 from ..models.audio_metrics import si_sdr
-from ..tokenizers.audio import SAMPLE_RATE, AudioTokenizer
+from ..tokenizers.audio import AudioTokenizer
+from ..tokenizers.vocoder import SAMPLE_RATE
 from .speech_scores import speech_scores
 
 OPUS_BITS_PER_SECOND = 6000

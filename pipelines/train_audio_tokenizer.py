@@ -19,7 +19,8 @@ from ..data.write_audio import write_audio
 from ..models.audio_metrics import si_sdr
 from ..models.schedules import cosine
 from ..models.spectral_loss import mel_distance, phase_distance
-from ..tokenizers.audio import DELAY, HOP, SAMPLE_RATE, AudioTokenizer, AudioTokenizerConfig
+from ..tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from ..tokenizers.vocoder import DELAY, HOP, SAMPLE_RATE
 from .code_diagnostics import code_usage
 from .picture_sources import VALIDATION_NUMBER
 from .sound_sources import SoundSource

@@ -224,7 +224,8 @@ def train_audio(arguments: argparse.Namespace) -> int:
         overfit_one,
         train_audio_tokenizer,
     )
-    from tokenloom.tokenizers.audio import SAMPLE_RATE, AudioTokenizer
+    from tokenloom.tokenizers.audio import AudioTokenizer
+    from tokenloom.tokenizers.vocoder import SAMPLE_RATE
 
     config, init = open_audio_config(arguments)
     recipe = AudioTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *SOUND_RECIPE))

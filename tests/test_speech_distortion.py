@@ -11,7 +11,7 @@ from tests.doubles import toy_audio_tokenizer
 from tokenloom.data.write_audio import write_audio
 from tokenloom.pipelines.speech_distortion import SpeechRate, codec2, compare_codecs, delay, judged, mean, opus
 from tokenloom.scripts import speech_distortion
-from tokenloom.tokenizers.audio import SAMPLE_RATE
+from tokenloom.tokenizers.vocoder import SAMPLE_RATE
 
 
 def bursts(seconds: float = 1.5) -> torch.Tensor:
