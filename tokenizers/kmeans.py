@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 CHUNK = 1 << 14  # vectors whose distances are in memory at once
-ROUNDS = 40
+SAMPLE = 32  # vectors for each centroid, among which k-means++ draws
+ROUNDS = 30
 LEAST_GAIN = 1e-4  # share of the inertia that a round must save for another to follow
 
 
@@ -18,11 +19,6 @@ def nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
     """Vectors (..., P) -> int64 (...): which centroid (V, P) is nearest; of several the first."""
     # |x - c|^2 without |x|^2, which is the same for all c
     return (centroids.square().sum(-1) - 2 * vectors @ centroids.T).argmin(-1)
-
-
-def inertia(vectors: Tensor, centroids: Tensor) -> float:
-    """Mean squared distance from vectors (N, P) to their nearest centroids (V, P)."""
-    return float(_distances(vectors, centroids, _assigned(vectors, centroids)).double().mean())
 
 
 def spread_out(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -43,20 +39,20 @@ def spread_out(vectors: Tensor, count: int, generator: torch.Generator) -> Tenso
     return vectors[chosen].clone()
 
 
-def lloyd_round(vectors: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """One round: vectors (N, P) and centroids (V, P) -> better centroids (V, P), and to which old one each went, (N,).
+def lloyd_round(vectors: Tensor, centroids: Tensor) -> tuple[Tensor, float]:
+    """One round: vectors (N, P) and centroids (V, P) -> better centroids (V, P), and the inertia of those before.
 
     A centroid without vectors moves to the vector that is farthest from its own; several take the farthest ones.
     """
-    ids = _assigned(vectors, centroids)
+    ids = torch.cat([nearest(part, centroids) for part in vectors.split(CHUNK)])
+    squared = squared_distances(vectors, centroids, ids)
     counts = torch.bincount(ids, minlength=len(centroids))
     sums = torch.zeros_like(centroids, dtype=torch.float64).index_add_(0, ids, vectors.double())
     moved = (sums / counts.clamp(min=1).unsqueeze(-1)).float()
     empty = (counts == 0).nonzero().flatten()
     if len(empty):
-        farthest = _distances(vectors, moved, ids).topk(min(len(empty), len(vectors))).indices
-        moved[empty[: len(farthest)]] = vectors[farthest]
-    return moved, ids
+        moved[empty] = vectors[squared_distances(vectors, moved, ids).topk(len(empty)).indices]
+    return moved, float(squared.double().mean())
 
 
 @torch.no_grad()
@@ -66,26 +62,18 @@ def kmeans(vectors: Tensor, count: int, generator: torch.Generator, rounds: int 
     Raises:
         ValueError: there are fewer than `count` vectors that differ.
     """
-    centroids = spread_out(vectors, count, generator)
-    before = inertia(vectors, centroids)
+    some = torch.randperm(len(vectors), generator=generator)[: SAMPLE * count]
+    centroids = spread_out(vectors[some], count, generator)
+    before = float("inf")
     for _ in range(rounds):
-        centroids, _ = lloyd_round(vectors, centroids)
-        after = inertia(vectors, centroids)
-        if before - after <= LEAST_GAIN * before:
+        centroids, inertia = lloyd_round(vectors, centroids)
+        if before - inertia <= LEAST_GAIN * inertia:
             break
-        before = after
+        before = inertia
     return centroids
 
 
-def _assigned(vectors: Tensor, centroids: Tensor) -> Tensor:
-    return torch.cat([nearest(part, centroids) for part in vectors.split(CHUNK)])
-
-
-def _distances(vectors: Tensor, centroids: Tensor, ids: Tensor) -> Tensor:
-    """Squared, from each of (N, P) to the centroid of its id: (N,)."""
-    return torch.cat(
-        [
-            (part - centroids[own]).square().sum(-1)
-            for part, own in zip(vectors.split(CHUNK), ids.split(CHUNK), strict=True)
-        ]
-    )
+def squared_distances(vectors: Tensor, centroids: Tensor, ids: Tensor) -> Tensor:
+    """From each of (N, P) to the centroid (V, P) of its id (N,): (N,)."""
+    parts = zip(vectors.split(CHUNK), ids.split(CHUNK), strict=True)
+    return torch.cat([(part - centroids[own]).square().sum(-1) for part, own in parts])
