@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .tokenizers.mulaw import MuLawTokenizer
     from .tokenizers.patches import PaletteTokenizer, PatchTokenizer
     from .tokenizers.text import TextTokenizer
+    from .tokenizers.units import UnitsTokenizer
     from .tokenizers.video import VideoTokenizer
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "TextToImagePipeline",
     "TextToVideoPipeline",
     "TextTokenizer",
+    "UnitsTokenizer",
     "VideoTokenizer",
     "__version__",
 ]
@@ -48,6 +50,7 @@ _HOMES = {
     "TextToImagePipeline": "pipelines.text_to_image",
     "TextToVideoPipeline": "pipelines.text_to_video",
     "TextTokenizer": "tokenizers.text",
+    "UnitsTokenizer": "tokenizers.units",
     "VideoTokenizer": "tokenizers.video",
 }
 
