@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .models.transformer import SharedTransformer
+    from .pipelines.embed import EmbeddingPipeline
     from .pipelines.media_to_text import MediaToTextPipeline
     from .pipelines.text_to_image import TextToImagePipeline
+    from .pipelines.text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline, TextToSpeechPipeline
     from .pipelines.text_to_video import TextToVideoPipeline
     from .tokenizers.audio import AudioTokenizer
     from .tokenizers.frames import FramesTokenizer
@@ -23,6 +25,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
 __version__ = "0.1.0"
 __all__ = [
     "AudioTokenizer",
+    "EmbeddingPipeline",
     "FramesTokenizer",
     "ImageTokenizer",
     "MediaToTextPipeline",
@@ -30,7 +33,10 @@ __all__ = [
     "PaletteTokenizer",
     "PatchTokenizer",
     "SharedTransformer",
+    "SpeechToSpeechPipeline",
+    "SpeechToTextPipeline",
     "TextToImagePipeline",
+    "TextToSpeechPipeline",
     "TextToVideoPipeline",
     "TextTokenizer",
     "UnitsTokenizer",
@@ -40,6 +46,7 @@ __all__ = [
 
 _HOMES = {
     "AudioTokenizer": "tokenizers.audio",
+    "EmbeddingPipeline": "pipelines.embed",
     "FramesTokenizer": "tokenizers.frames",
     "ImageTokenizer": "tokenizers.image",
     "MediaToTextPipeline": "pipelines.media_to_text",
@@ -47,7 +54,10 @@ _HOMES = {
     "PaletteTokenizer": "tokenizers.patches",
     "PatchTokenizer": "tokenizers.patches",
     "SharedTransformer": "models.transformer",
+    "SpeechToSpeechPipeline": "pipelines.text_to_speech",
+    "SpeechToTextPipeline": "pipelines.text_to_speech",
     "TextToImagePipeline": "pipelines.text_to_image",
+    "TextToSpeechPipeline": "pipelines.text_to_speech",
     "TextToVideoPipeline": "pipelines.text_to_video",
     "TextTokenizer": "tokenizers.text",
     "UnitsTokenizer": "tokenizers.units",

@@ -29,14 +29,19 @@ def same_place(places: Tensor, length: int) -> Tensor:
     return (places[None, :] == own[:, None]) | (places < 0)
 
 
-def segment_mask(past: Tensor, causal: Tensor, length: int, allowed: Tensor | None = None) -> Tensor:
+def segment_mask(
+    past: Tensor, causal: Tensor, length: int, allowed: Tensor | None = None, real: Tensor | None = None
+) -> Tensor:
     """Mask of one segment after a prompt: (B, 1, length, P + length).
 
     `past` (B, P) is true where a token of the prompt is real; `causal` (B,) is true for the sequences whose segment is
-    read token by token; `allowed` (length, P), see `same_place`, keeps slots from parts of what came before.
+    read token by token; `allowed` (length, P), see `same_place`, keeps slots from parts of what came before; `real`
+    (B, length) is false where a shorter segment was padded, which no other slot then sees.
     """
     lower = causal_mask(length).to(past.device)
     inside = lower | ~causal[:, None, None]  # (B, length, length)
+    if real is not None:
+        inside = inside & (real[:, None, :] | torch.eye(length, dtype=torch.bool, device=past.device))
     before = past[:, None, :].expand(-1, length, -1)  # (B, length, P)
     if allowed is not None:
         before = before & allowed

@@ -28,6 +28,7 @@ from ..tokenizers.vocabulary import Vocabulary
 from .attention import Attention, KVCache, RMSNorm
 from .masks import causal_mask, frames_mask, same_place, segment_mask
 from .rotary import rotary_table
+from .sound_part import SoundPart, fourier_features
 
 
 class Role(IntEnum):
@@ -42,10 +43,12 @@ class Role(IntEnum):
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
     text_vocab_size: int
-    image_levels: tuple[int, ...] = (8, 8, 8, 8)  # FSQ cells per latent dimension
+    image_levels: tuple[int, ...] = (8, 8, 8, 8)  # FSQ cells per latent dimension; empty: no pictures
     image_grid: tuple[int, int] = (8, 8)  # codes of a picture, as trained
     num_frames: int = 1  # pictures of a clip, as trained
     factorized: bool = False  # a slot of a clip sees its own frame, and of others only its own place
+    sound_levels: tuple[tuple[int, ...], ...] = ()  # residual FSQ cells, K x D, of a step of sound; empty: no sounds
+    sound_steps: int = 0  # of the longest sound, as trained
     width: int = 192
     num_layers: int = 8
     num_heads: int = 3
@@ -54,10 +57,15 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_levels", tuple(self.image_levels))
         object.__setattr__(self, "image_grid", tuple(self.image_grid))
+        object.__setattr__(self, "sound_levels", tuple(map(tuple, self.sound_levels)))
         if self.width % self.num_heads or (self.width // self.num_heads) % 2:
             raise ValueError(f"width must be heads x an even number, got {self.width} and {self.num_heads} heads")
         if self.num_frames < 1:
             raise ValueError(f"a clip has at least 1 frame, got num_frames {self.num_frames}")
+        if self.num_frames > 1 and not self.image_levels:
+            raise ValueError("a model without image_levels knows no clips; set num_frames to 1")
+        if bool(self.sound_levels) != (self.sound_steps > 0):
+            raise ValueError(f"sounds need sound_levels and sound_steps, got {self.sound_levels}, {self.sound_steps}")
         if self.storage_dtype not in ("float32", "float16"):
             raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
 
@@ -76,6 +84,13 @@ class TransformerConfig:
     @property
     def num_positions(self) -> int:
         return math.prod(self.image_grid)
+
+    @property
+    def codebooks(self) -> dict[str, tuple[int, ...]]:
+        """Of each modality, how many codes each of its codebooks has."""
+        image = {"image": (self.num_codes,)} if self.image_levels else {}
+        sound = {"audio": tuple(map(math.prod, self.sound_levels))} if self.sound_levels else {}
+        return image | sound
 
 
 class Block(nn.Module):
@@ -138,9 +153,10 @@ class Modulation(nn.Module):
 
 
 class SharedTransformer(nn.Module, Pretrained):
-    """The trunk with its inputs and its head. Tensors only: it knows no files, no tokenizers, no sampling.
+    """The trunk with its inputs and its heads. Tensors only: it knows no files, no tokenizers, no sampling.
 
-    `vocabulary` says which ids are what.
+    `vocabulary` says which ids are what. Text is always known. What pictures need is there if `image_levels` are, and
+    what sounds need, `sound`, if `sound_levels` are.
     """
 
     latent_mean: Tensor
@@ -149,19 +165,24 @@ class SharedTransformer(nn.Module, Pretrained):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
-        self.vocabulary = Vocabulary(config.text_vocab_size, {"image": (config.num_codes,)})
+        self.vocabulary = Vocabulary(config.text_vocab_size, config.codebooks)
         self.embedding = nn.Embedding(self.vocabulary.size, config.width)
-        self.latent_in = nn.Linear(len(config.image_levels), config.width, bias=False)
-        sides = config.image_grid if config.num_frames == 1 else (*config.image_grid, config.num_frames)
-        self.place = nn.ModuleList(nn.Embedding(1 + side, config.width) for side in sides)  # 0: BEGIN, of frame 0
+        if config.image_levels:
+            self.latent_in = nn.Linear(len(config.image_levels), config.width, bias=False)
+            sides = config.image_grid if config.num_frames == 1 else (*config.image_grid, config.num_frames)
+            self.place = nn.ModuleList(nn.Embedding(1 + side, config.width) for side in sides)  # 0: BEGIN, of frame 0
         self.modulation = Modulation(config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.width)
-        self.head = nn.Linear(config.width, config.num_codes, bias=False)
-        self.quantizer = ScalarQuantizer(config.image_levels)
-        self.register_buffer("latent_mean", torch.zeros(len(config.image_levels)))
-        self.register_buffer("latent_std", torch.ones(len(config.image_levels)))
+        if config.image_levels:
+            self.head = nn.Linear(config.width, config.num_codes, bias=False)
+            self.quantizer = ScalarQuantizer(config.image_levels)
+            self.register_buffer("latent_mean", torch.zeros(len(config.image_levels)))
+            self.register_buffer("latent_std", torch.ones(len(config.image_levels)))
         self._start()
+        if config.sound_levels:
+            self.sound = SoundPart(config.sound_levels, config.sound_steps, config.width)
+            self.sound.start_embedding(self.embedding.weight[self.vocabulary.span("audio")])
 
     def for_clips(self, num_frames: int, *, factorized: bool = False) -> "SharedTransformer":
         """This model, which knew pictures or shorter clips, for clips of `num_frames`; pictures stay as they were."""
@@ -177,16 +198,13 @@ class SharedTransformer(nn.Module, Pretrained):
         """Neighbouring codes start alike: embeddings and head begin as smooth functions of the latents."""
         for linear in (m for b in self.blocks for m in b.modules() if isinstance(m, nn.Linear) and m.weight.any()):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
-        for table in (self.embedding, *self.place):
+        for table in (self.embedding, *(self.place if self.config.image_levels else ())):
             nn.init.normal_(cast(nn.Embedding, table).weight, std=0.5)
-        codebook = self.quantizer.codebook()  # (V, D_latent)
-        width = self.config.width
-        frequencies = torch.randn(codebook.shape[1], width) * 1.5
-        phases = torch.rand(width) * 2 * math.pi
-        features = torch.cos(codebook @ frequencies + phases)  # random Fourier features (V, D)
-        with torch.no_grad():
-            self.embedding.weight[self.vocabulary.range("image").start :].mul_(0.5).add_(0.5 * features)
-            self.head.weight.normal_(std=0.5).add_(features).mul_(0.5 / width**0.5)
+        if self.config.image_levels:
+            features = fourier_features(self.quantizer.codebook(), self.config.width)  # (V, D)
+            with torch.no_grad():
+                self.embedding.weight[self.vocabulary.span("image")].mul_(0.5).add_(0.5 * features)
+                self.head.weight.normal_(std=0.5).add_(features).mul_(0.5 / self.config.width**0.5)
 
     def trunk(
         self, x: Tensor, positions: Tensor, modulation: Tensor, mask: Tensor | None, past: KVCache | None = None

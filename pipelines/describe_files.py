@@ -10,9 +10,10 @@ from torch import Tensor
 from ..data.media import MediaError, fit, from_uint8, read_image, to_tensor
 from ..data.video import read_video
 from .media_to_text import MediaToTextPipeline
+from .text_to_image import TextToImagePipeline
 from .text_to_video import FPS
 
-Read = Callable[[Path, MediaToTextPipeline], Tensor]  # -> (1, 3, H, W) or (1, 3, T, H, W), as the pipeline takes it
+Read = Callable[[Path, TextToImagePipeline], Tensor]  # -> (1, 3, H, W) or (1, 3, T, H, W), as the model takes it
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,16 @@ class Described:
     error: str = ""
 
 
-def picture_of(file: Path, pipeline: MediaToTextPipeline) -> Tensor:
+def picture_of(file: Path, pipeline: TextToImagePipeline) -> Tensor:
     """The middle square of a picture, in the size that the model knows."""
-    return to_tensor(fit(read_image(file), pipeline.pictures.image_size[0]))[None]
+    return to_tensor(fit(read_image(file), pipeline.image_size[0]))[None]
 
 
-def clip_of(file: Path, pipeline: MediaToTextPipeline) -> Tensor:
+def clip_of(file: Path, pipeline: TextToImagePipeline) -> Tensor:
     """The beginning of a clip, as many frames as the model knows, at its rate; a longer clip is cut there."""
-    wanted = pipeline.pictures.transformer.config.num_frames
+    wanted = pipeline.transformer.config.num_frames
     blocks: list[Tensor] = []
-    for block in read_video(file, fps=FPS, size=pipeline.pictures.image_size, stop=wanted / FPS):
+    for block in read_video(file, fps=FPS, size=pipeline.image_size, stop=wanted / FPS):
         blocks.append(block)
     if not blocks:
         raise MediaError(str(file), "the clip has no frame")
@@ -46,7 +47,7 @@ def describe(
     """The caption of each file, in their order; number k has the seed `seed` + k."""
     for number, file in enumerate(files):
         try:
-            media = read(file, pipeline)
+            media = read(file, pipeline.pictures)
         except (MediaError, OSError) as error:
             yield Described(file, error=str(error))
             continue

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from ..models.writing import write
-from .clip_order import seen_frames
+from .seen_media import as_clips, frames_seen
 from .text_to_image import BATCH, Generators, TextToImagePipeline, picture_generators
 
 MAX_TOKENS = 128  # of a caption
@@ -50,15 +49,7 @@ class MediaToTextPipeline:
         Raises:
             ValueError: another shape, or a temperature that is no number of at least 0.
         """
-        clips = media.unsqueeze(2) if media.ndim == 4 else media
-        height, width = self.pictures.image_size
-        num_frames = self.pictures.transformer.config.num_frames
-        times = clips.shape[2] if clips.ndim == 5 else 0
-        if tuple(clips.shape) != (len(clips), 3, times, height, width) or not 1 <= times <= num_frames:
-            raise ValueError(
-                f"pictures must be (B, 3, {height}, {width}), and clips (B, 3, T, {height}, {width}) of at most "
-                f"{num_frames} frames, got {tuple(media.shape)}; scale or cut them"
-            )
+        clips = as_clips(self.pictures, media)
         generators = picture_generators(generator, len(clips))
         captions: list[str] = []
         for start in range(0, len(clips), BATCH):
@@ -67,15 +58,9 @@ class MediaToTextPipeline:
         return captions
 
     def _captions(self, clips: Tensor, generators: Sequence[torch.Generator], temperature: float) -> list[str]:
-        model, device = self.pictures.transformer, self.pictures.device
-        numbers = torch.tensor(seen_frames(clips.shape[2]))
-        chosen = rearrange(clips[:, :, numbers].to(device), "B C m H W -> (B m) C H W")
-        codes = self.pictures.image_tokenizer.encode(chosen)
-        ids = model.vocabulary.to_shared(rearrange(codes, "(B m) h w -> B m (h w)", B=len(clips)), "image")
-        begin = torch.full_like(ids[:, :, :1], model.vocabulary.special("begin_image"))
-        frames = numbers.to(device).repeat(len(clips), 1)
-        seen, position = model.see(torch.cat([begin, ids], dim=2), frames)
-        uniforms = torch.stack([torch.rand(MAX_TOKENS, generator=g) for g in generators]).to(device)
+        model = self.pictures.transformer
+        seen, position = model.see(*frames_seen(self.pictures, clips))
+        uniforms = torch.stack([torch.rand(MAX_TOKENS, generator=g) for g in generators]).to(self.pictures.device)
         texts = self.pictures.text_tokenizer
         written = write(model, seen, position, uniforms, num_tokens=texts.vocab_size, temperature=temperature)
         return [texts.decode(tokens) for tokens in written]

@@ -1,7 +1,7 @@
 """What `compare` found, as one HTML page: summary first, then figures, then drawings. No network, no script.
 
 The page is a function of report.json and the files that it names alone. Everything that comes from outside is escaped,
-and the page forbids itself to load anything but the pictures and clips that it holds. A drawing is one of the two.
+and the page forbids itself to load anything but the pictures, clips and sounds that it holds. A drawing is one of them.
 """
 
 import base64
@@ -13,6 +13,9 @@ from .report_style import STYLE
 
 ZOOM = 4  # screen pixels per pixel of a drawing
 
+UNJUDGED_DRAWING = "Not a caption of the built-in {on}: nobody judges it but you."
+UNJUDGED = {"sound": "This model does not write what it hears: nobody judges it but you."}
+ASKED = {"sound": "Says what was asked"}  # what the verdict is called where it is not the usual
 READING = {
     "Shows what was asked": "a detector finds exactly the objects, colors, sizes, count, places and background that "
     "the prompt names, and in a clip that each does what the prompt says, from the first frame to the last. It judges "
@@ -26,6 +29,15 @@ READING = {
     "Variety": "mean distance of two {noun}s of one prompt: the root of the mean squared difference of their pixels, "
     "0 for equal {noun}s, 1 for black and white. More is not better by itself.",
 }
+OF_SOUNDS = {
+    "Says what was asked": "what was understood of the sound has the words of the text, in their order. {hearing}",
+    "Time": READING["Time"],
+    "Model evaluations": "runs of the transformer for one sound. With guidance a step runs it twice, with the text and "
+    "without. A run of ar computes one slot, a code of each codebook; one of masked some codes of one codebook; one of "
+    "diffusion the latents of all steps. What says how long a sound will be is left out.",
+    "Arithmetic": "floating point operations of matrix products, convolutions and attention for the first sound of a "
+    "text, counted during a real run, sound tokenizer included; a multiplication and an addition are two.",
+}
 OF_CLIPS = {
     "Flicker": "mean over pixels and frames of |x(t) - median of x(t-1), x(t) and x(t+1)|, in percent of full scale: "
     "what leaves its value in one frame and is back in the next. What stands still, and what changes one way, as most "
@@ -37,7 +49,8 @@ OF_CLIPS = {
 def report_html(report: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
     """The page. `report` is what `compare` puts into report.json; `files` are the PNG and mp4 files that it names."""
     decoders, prompts, noun = report["decoders"], report["prompts"], report["noun"]
-    reading = READING | (OF_CLIPS if "flicker" in decoders[0] else {})
+    reading = OF_SOUNDS if noun == "sound" else READING | (OF_CLIPS if "flicker" in decoders[0] else {})
+    words = {"noun": noun, "hearing": report.get("hearing", "")}
     title = f"{_count(len(prompts), 'prompt')}, {_count(len(decoders), 'decoder')}, one model"
     sections = "".join(_prompt(row, files, report) for row in prompts)
     return f"""<!DOCTYPE html>
@@ -60,7 +73,7 @@ def report_html(report: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
 </header>
 <div class="figures card"><table>{_figures(decoders, noun)}</table></div>
 {sections}
-<footer>{"".join(f"<p><b>{name}:</b> {escape(text.format(noun=noun))}</p>" for name, text in reading.items())}</footer>
+<footer>{"".join(f"<p><b>{name}:</b> {escape(text.format(**words))}</p>" for name, text in reading.items())}</footer>
 </main>
 </body>
 </html>
@@ -127,13 +140,14 @@ def _percent(share: float) -> str:
 
 
 def _facts(report: Mapping[str, Any]) -> str:
-    height, width = report["image_size"]
+    height, width = report.get("image_size", (0, 0))
     last = report["seed"] + report["count"] * len(report["prompts"]) - 1
     return " \u00b7 ".join(
         (
             *([report["model"]] if report["model"] else []),
             f"{report['parameters'] / 1e6:.2f} M parameters, shared by all decoders",
-            f"{width} x {height} pixels",
+            *([f"{width} x {height} pixels"] if width else []),
+            *([f"voice {report['speaker']}"] if report.get("speaker") else []),
             *([f"{report['num_frames']} frames at {report['fps']} a second"] if "num_frames" in report else []),
             f"guidance {report['guidance_scale']:g}",
             f"seeds {report['seed']} to {last}",
@@ -148,11 +162,12 @@ def _figures(decoders: Sequence[Mapping[str, Any]], noun: str) -> str:
         (f"Time a {noun}", lambda item: item["seconds"], _seconds, True),
         ("Model evaluations", lambda item: item["model_evaluations"], lambda value: f"{value:.0f}", True),
         (f"Arithmetic a {noun}", lambda item: item["gigaflops"], _flops, True),
-        ("Variety", lambda item: item["diversity"], lambda value: f"{value:.3f}", False),
     ]
+    if "diversity" in decoders[0]:
+        columns.append(("Variety", lambda item: item["diversity"], lambda value: f"{value:.3f}", False))
     if "flicker" in decoders[0]:
         columns.append(("Flicker", lambda item: item["flicker"], _percent, True))
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Decoder", "Shows what was asked"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Decoder", ASKED.get(noun, "Shows what was asked")))
     head += "".join(f'<th scope="col">{name}</th>' for name, *_ in columns) + '<th scope="col">Sampled with</th>'
     body = ""
     for item in decoders:
@@ -190,8 +205,8 @@ def _bar_cell(value: float | None, words: str, full: float, best: bool) -> str:
 
 
 def _prompt(row: Mapping[str, Any], files: Mapping[str, bytes], report: Mapping[str, Any]) -> str:
-    note = f'<p class="note">Not a caption of the built-in {report["on"]}: nobody judges it but you.</p>'
-    cells = "".join(_row(cell, row["prompt"], files, report["image_size"]) for cell in row["decoders"])
+    note = f'<p class="note">{UNJUDGED.get(report["noun"], UNJUDGED_DRAWING).format(on=report["on"])}</p>'
+    cells = "".join(_row(cell, row["prompt"], files, report.get("image_size", ())) for cell in row["decoders"])
     return (
         f"<section><h2>{escape(row['prompt'])}</h2>{'' if row['judged'] else note}"
         f'<div class="card">{cells}</div></section>'
@@ -205,7 +220,7 @@ def _row(cell: Mapping[str, Any], prompt: str, files: Mapping[str, bytes], size:
         _seconds(cell["seconds"]),
         f"{cell['model_evaluations']} evaluations",
         _flops(cell["gigaflops"]),
-        *([] if cell["diversity"] is None else [f"variety {cell['diversity']:.3f}"]),
+        *([] if cell.get("diversity") is None else [f"variety {cell['diversity']:.3f}"]),
         *([f"flicker {_percent(cell['flicker'])}"] if "flicker" in cell else []),
     )
     told = "".join(f"<span>{figure}</span>" for figure in figures)
@@ -215,16 +230,25 @@ def _row(cell: Mapping[str, Any], prompt: str, files: Mapping[str, bytes], size:
 
 def _figure(entry: Mapping[str, Any], words: str, files: Mapping[str, bytes], size: Sequence[int]) -> str:
     words = escape(f"{words}, seed {entry['seed']}")
+    heard = f"<span>{escape(entry['heard'])}</span>" if entry.get("heard") else ""
     mark = {True: '<span class="yes">&#10003; as asked</span>', False: '<span class="no">&#10007; not as asked</span>'}
     return (
         f"<figure>{_drawing(entry, words, files, size)}"
-        f"<figcaption><span>seed {entry['seed']}</span>{mark.get(entry['passed'], '')}</figcaption></figure>"
+        f"<figcaption><span>seed {entry['seed']}</span>{heard}{mark.get(entry['passed'], '')}</figcaption></figure>"
     )
 
 
 def _drawing(entry: Mapping[str, Any], words: str, files: Mapping[str, bytes], size: Sequence[int]) -> str:
-    """A picture; or the player of a clip, and its frames side by side, in their own size. `words` are escaped."""
+    """A picture; or the player of a clip or sound, and its frames or spectrogram, in their own size.
+
+    `words` are escaped.
+    """
     source, *strip = [base64.b64encode(files[entry[key]]).decode() for key in ("file", "strip") if key in entry]
+    if entry["file"].endswith(".wav"):
+        return (
+            f'<div class="sound"><img src="data:image/png;base64,{strip[0]}" alt="{words}, its spectrogram">'
+            f'<audio src="data:audio/wav;base64,{source}" controls aria-label="{words}"></audio></div>'
+        )
     sides = f'width="{ZOOM * size[1]}" height="{ZOOM * size[0]}"'
     if not strip:
         return f'<img src="data:image/png;base64,{source}" {sides} alt="{words}">'

@@ -37,6 +37,8 @@ td b { font-weight: 680; } td span.unit, td.how { color: var(--soft); font-size:
 figure { margin: 0; }
 figure img, video { display: block; max-width: 100%; border-radius: 8px; image-rendering: pixelated;
   box-shadow: 0 0 0 1px var(--line); }
+.sound img { min-width: 220px; height: 144px; }
+.sound audio { display: block; width: 240px; height: 34px; margin-top: 8px; }
 .clip { display: flex; flex-wrap: wrap; align-items: center; gap: 16px; }
 figcaption { font-size: 13px; color: var(--soft); margin-top: 6px; display: flex; justify-content: space-between; }
 .yes { color: var(--good); } .no { color: var(--bad); }

@@ -89,18 +89,31 @@ def cut(sound: Tensor, samples: int, start: float) -> Tensor:
 def varied(piece: Tensor, samples: int, generator: torch.Generator) -> Tensor:
     """A piece (1, at least 1.25 `samples`) at another speed and pitch, of another loudness, (1, `samples`).
 
-    The speed changes in the spectrum, which is cut or filled with zeros, so nothing folds over. Both are uniform, the
-    loudness in decibels; it ends where the peak would pass 1, and raises a
-    nearly silent piece by no more than 26 dB.
+    Both are uniform, the loudness in decibels.
     """
     speed, loudness = torch.rand(2, generator=generator).tolist()
     length = samples * int(SPEEDS[0] + speed * (SPEEDS[1] - SPEEDS[0] + 1)) // 100
-    spectrum = torch.fft.rfft(piece[:, :length])
+    return at_loudness(stretched(piece[:, :length], samples), loudness)
+
+
+def stretched(sound: Tensor, samples: int) -> Tensor:
+    """A sound (C, S) at the speed, and so at the pitch, at which it has `samples` samples.
+
+    This is done in the spectrum, which is cut or filled with zeros, so nothing folds over.
+    """
+    spectrum = torch.fft.rfft(sound)
     bins = samples // 2 + 1
     spectrum = F.pad(spectrum, (0, max(0, bins - spectrum.shape[1])))[:, :bins]
-    sound = torch.fft.irfft(spectrum, samples) * (samples / length)
+    return torch.fft.irfft(spectrum, samples) * (samples / sound.shape[1])
+
+
+def at_loudness(sound: Tensor, share: float) -> Tensor:
+    """A sound (C, S) as loud as `LOUDNESS` goes, from the softest (`share` 0) to the loudest (1), even in decibels.
+
+    It ends where the peak would pass 1, and raises a nearly silent sound by no more than 26 dB.
+    """
     low, high = LOUDNESS
-    asked = low * (high / low) ** loudness / sound.square().mean().sqrt().clamp(min=low)
+    asked = low * (high / low) ** share / sound.square().mean().sqrt().clamp(min=low)
     return sound * torch.minimum(asked, 0.99 / sound.abs().max().clamp(min=1e-5))
 
 

@@ -46,9 +46,14 @@ class ImagePipelineOutput:
     ids: Tensor
 
 
+def words_of_text(text: str) -> list[str]:
+    """The words of a text in their order, lower-cased."""
+    return re.findall(r"[^\W_]+", text.lower())
+
+
 def words_of(text: str) -> set[str]:
-    """The words of a text, lower-cased: what the training lexicon is made of."""
-    return set(re.findall(r"[^\W_]+", text.lower()))
+    """The words of a text: what the training lexicon is made of."""
+    return set(words_of_text(text))
 
 
 def check_prompt(prompt: object) -> str:

@@ -1,8 +1,9 @@
 """Draw the same prompts by each decoder, and show side by side what came out and what it cost.
 
 Writes report.html (one file that needs no network), report.json and the pictures into --out; with --modality video
-clips as mp4, each with a strip of its frames. Guidance and seeds are the same for all. Prompts that are captions of
-the built-in scenes, or of their clips, are judged by the detector.
+clips as mp4, each with a strip of its frames; with --modality audio sounds that say the prompts, each with its
+spectrogram. Guidance and seeds are the same for all. Prompts that are captions of the built-in scenes, or of their
+clips, are judged by the detector; sounds by the model itself, if it learned to write, or by a judge of spoken digits.
 """
 
 import argparse
@@ -14,20 +15,25 @@ from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
 from tokenloom.scripts.prompt_options import check_prompts
 
-MAX_DRAWINGS = {"image": 500, "video": 60}  # that one page shows; browsers play some dozens of clips at once
+MAX_DRAWINGS = {"image": 500, "video": 60, "audio": 200}  # that one page shows; browsers play some dozens of clips
+NOUNS = {"image": "picture", "video": "clip", "audio": "sound"}
+NUMBER = {"image": "images", "video": "videos", "audio": "sounds"}
+MODELS = {"image": "tokenloom-mini", "video": "tokenloom-mini", "audio": "tokenloom-speech"}
+GUIDANCE = {"image": 3.0, "video": 3.0, "audio": 1.5}
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="what a picture or clip shows")
+    parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="what a picture or clip shows, or a sound says")
     parser.add_argument("--modality", choices=tuple(MAX_DRAWINGS), default="image", help="default: %(default)s")
     parser.add_argument(
         "--decoders", type=comma_separated(str, DECODERS), default=DECODERS, metavar="D,...", help="default: all three"
     )
-    parser.add_argument("--model", default="tokenloom-mini", metavar="NAME_OR_DIR", help="default: %(default)s")
+    parser.add_argument("--model", metavar="NAME_OR_DIR", help="default: tokenloom-mini; of sounds: tokenloom-speech")
     parser.add_argument(
         "--num-images",
         "--num-videos",
+        "--num-sounds",
         type=int,
         default=4,
         metavar="N",
@@ -35,21 +41,31 @@ def build_parser() -> argparse.ArgumentParser:
         help="of each prompt; default: %(default)s",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first of them; default: %(default)s")
-    parser.add_argument("--guidance-scale", type=float, default=3.0, metavar="G", help="of all; default: %(default)s")
+    parser.add_argument("--guidance-scale", type=float, metavar="G", help="of all; default: 3, of sounds 1.5")
+    parser.add_argument("--speaker", metavar="NAME", help="of sounds: whose voice; default: any that the model knows")
+    parser.add_argument("--judge", type=Path, metavar="DIR", help="of sounds: a recognizer of digits that hears them")
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the report")
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    total, most = len(arguments.prompts) * len(arguments.decoders) * arguments.count, MAX_DRAWINGS[arguments.modality]
+    modality = arguments.modality
+    total, most = len(arguments.prompts) * len(arguments.decoders) * arguments.count, MAX_DRAWINGS[modality]
     if arguments.count < 1 or total > most:
-        what = {"image": "pictures", "video": "clips"}[arguments.modality]
         raise UsageError(
-            f"a report shows 1 to {most} {what}, got {total}; change --num-{arguments.modality}s or the prompts"
+            f"a report shows 1 to {most} {NOUNS[modality]}s, got {total}; change --num-{NUMBER[modality]} or prompts"
         )
+    if modality != "audio" and (arguments.speaker or arguments.judge):
+        raise UsageError("--speaker and --judge are for --modality audio; leave them out")
+    arguments.model = arguments.model or MODELS[modality]
+    if arguments.guidance_scale is None:
+        arguments.guidance_scale = GUIDANCE[modality]
     arguments.out.mkdir(parents=True, exist_ok=True)
+    return run_sounds(arguments) if modality == "audio" else run_drawings(arguments)
 
+
+def run_drawings(arguments: argparse.Namespace) -> int:
     from tokenloom.data.progress import Progress
     from tokenloom.pipelines.compare import compare, write_comparison
     from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
@@ -74,6 +90,44 @@ def run(arguments: argparse.Namespace) -> int:
             advance=progress.advance,
         )
     write_comparison(arguments.out, comparison)
+    print(arguments.out / "report.html")
+    return 1 if refused else 0
+
+
+def run_sounds(arguments: argparse.Namespace) -> int:
+    from tokenloom.data.progress import Progress
+    from tokenloom.pipelines.compare_sounds import (
+        JUDGE,
+        OWN_HEARING,
+        compare_sounds,
+        own_hearing,
+        write_sound_comparison,
+    )
+    from tokenloom.pipelines.evaluate_speech import judge_of, open_judge
+    from tokenloom.pipelines.text_to_speech import TextToSpeechPipeline
+
+    pipeline = TextToSpeechPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
+    pipeline.check_speaker(arguments.speaker)
+    hear = judge_of(open_judge(arguments.judge)) if arguments.judge else own_hearing(pipeline)
+    refused = check_prompts(pipeline, arguments.prompts)
+    texts = [text for text in arguments.prompts if text not in refused]
+    if not texts:
+        return 1
+    with Progress("comparing", len(texts) * len(arguments.decoders)) as progress:
+        comparison = compare_sounds(
+            pipeline,
+            texts,
+            arguments.decoders,
+            count=arguments.count,
+            seed=arguments.seed,
+            guidance_scale=arguments.guidance_scale,
+            speaker=arguments.speaker,
+            hear=hear,
+            hearing=JUDGE if arguments.judge else OWN_HEARING,
+            model=arguments.model,
+            advance=progress.advance,
+        )
+    write_sound_comparison(arguments.out, comparison)
     print(arguments.out / "report.html")
     return 1 if refused else 0
 

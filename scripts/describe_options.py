@@ -12,7 +12,7 @@ from tokenloom.scripts.cli import UsageError, open_device
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tokenloom.pipelines.media_to_text import MediaToTextPipeline
+    from tokenloom.pipelines.text_to_image import TextToImagePipeline
 
 
 def add_describe_options(parser: argparse.ArgumentParser, thing: str) -> None:
@@ -27,7 +27,7 @@ def add_describe_options(parser: argparse.ArgumentParser, thing: str) -> None:
 
 
 def run_describe(
-    arguments: argparse.Namespace, modality: str, read: "Callable[[Path, MediaToTextPipeline], Tensor]"
+    arguments: argparse.Namespace, modality: str, read: "Callable[[Path, TextToImagePipeline], Tensor]"
 ) -> int:
     """Print the caption of every file; 1 where one could not be read."""
     if arguments.temperature < 0:

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
 from tokenloom.scripts.cli import UsageError
@@ -15,7 +15,6 @@ from tokenloom.scripts.cli import UsageError
 if TYPE_CHECKING:
     from tokenloom.data.progress import Progress
     from tokenloom.pipelines.draw_files import Drawing
-    from tokenloom.pipelines.text_to_image import TextToImagePipeline
 
 MAX_FILES = 100_000  # that five digits name
 MAX_PROMPTS_BYTES = 64 << 20
@@ -23,12 +22,14 @@ MAX_WORDS = 20  # that a warning names
 Media = TypeVar("Media")  # a picture, a clip
 
 
-def add_prompt_options(parser: argparse.ArgumentParser, thing: str, num_option: str) -> None:
+def add_prompt_options(
+    parser: argparse.ArgumentParser, thing: str, num_option: str, *, model: str = "tokenloom-mini", says: str = "shows"
+) -> None:
     """PROMPT..., how it is drawn, and on what; `thing` is what one prompt becomes, `num_option` asks for more of it."""
-    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help=f"what a {thing} shows")
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help=f"what a {thing} {says}")
     parser.add_argument("--prompts", dest="file", type=Path, metavar="FILE", help="more prompts, one a line, in UTF-8")
     parser.add_argument("--decoder", choices=DECODERS, default="ar", help="how to draw; default: %(default)s")
-    parser.add_argument("--model", default="tokenloom-mini", metavar="NAME_OR_DIR", help="default: %(default)s")
+    parser.add_argument("--model", default=model, metavar="NAME_OR_DIR", help="default: %(default)s")
     parser.add_argument(
         num_option, dest="copies", type=int, default=1, metavar="N", help=f"{thing}s of each prompt; default: 1"
     )
@@ -93,7 +94,14 @@ def check_out(out: Path, thing: str, suffixes: Sequence[str], several: bool) -> 
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def check_prompts(pipeline: "TextToImagePipeline", prompts: list[str]) -> set[str]:
+class TakesPrompts(Protocol):
+    """A pipeline that knows which prompts it takes."""
+
+    def tokens(self, prompt: object) -> list[int]: ...
+    def unknown_words(self, prompt: str) -> list[str]: ...
+
+
+def check_prompts(pipeline: TakesPrompts, prompts: list[str]) -> set[str]:
     """The prompts that cannot be drawn, each told on stderr; words that training never saw are told there, too."""
     refused = set()
     for number, prompt in enumerate(prompts, 1):

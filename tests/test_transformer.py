@@ -255,6 +255,8 @@ def test_prefill_marks_which_tokens_are_real_and_equals_a_causal_pass():
         ({"storage_dtype": "int8"}, "storage_dtype must be float32 or float16, got 'int8'"),
         ({"text_vocab_size": 0}, "every range must hold an id"),
         ({"image_levels": (1, 4)}, "at least 2 levels"),
+        ({"image_levels": (), "num_frames": 4}, "knows no clips"),
+        ({"sound_steps": 4}, "need sound_levels and sound_steps"),
     ],
 )
 def test_sizes_that_cannot_be_built_are_refused(changes, message):
@@ -267,3 +269,12 @@ def test_awake_means_that_no_tensor_is_at_its_start():
     fresh, awake = toy_transformer(alive=False), toy_transformer(alive=False)
     awaken(awake, 1)
     assert not [n for (n, a), b in zip(fresh.named_parameters(), awake.parameters(), strict=True) if torch.equal(a, b)]
+
+
+def test_a_model_has_only_the_parts_of_what_it_knows():
+    text_only = toy_transformer(image_levels=())
+    assert text_only.vocabulary.modalities == () and len(text_only.embedding.weight) == text_only.vocabulary.size
+    assert not {"head", "latent_in", "place", "sound"} & dict(text_only.named_children()).keys()
+    both = toy_transformer(sound_levels=((2, 3, 1), (3, 1, 2)), sound_steps=9)
+    assert both.vocabulary.codebooks == {"image": (12,), "audio": (6, 6)}
+    assert {"head", "sound"} <= dict(both.named_children()).keys()

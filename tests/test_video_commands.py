@@ -21,7 +21,6 @@ from tokenloom.data.write_video import write_video
 from tokenloom.pipelines import draw_clips, draw_files
 from tokenloom.pipelines.describe_files import clip_of
 from tokenloom.pipelines.draw_clips import read_given
-from tokenloom.pipelines.media_to_text import MediaToTextPipeline
 from tokenloom.pipelines.sampler_settings import DECODERS, settings_of
 from tokenloom.pipelines.text_to_image import seeded
 from tokenloom.pipelines.text_to_video import OVERLAP, TextToVideoPipeline, frame_evaluations
@@ -296,6 +295,6 @@ def test_the_beginning_of_a_clip_is_described_at_the_rate_of_the_model(tmp_path,
     texts = dict(line.split("\t") for line in printed.out.splitlines())
     assert set(texts) == {str(tmp_path / "clips" / name) for name in ("long.mp4", "start.mp4")}
     assert "broken.mp4" in printed.err
-    clips = [clip_of(Path(name), MediaToTextPipeline(pipeline)) for name in sorted(texts)]
+    clips = [clip_of(Path(name), pipeline) for name in sorted(texts)]
     assert [clip.shape for clip in clips] == [(1, 3, 5, SIZE, SIZE)] * 2
     assert float((clips[0] - clips[1]).abs().mean()) < 0.05

@@ -58,6 +58,10 @@ class Vocabulary:
                 start += size
         raise AssertionError("unreachable")
 
+    def span(self, modality: str) -> slice:
+        """Where the rows of all codebooks of a modality lie in a table of all ids."""
+        return slice(self.range(modality).start, self.range(modality, len(self.codebooks[modality]) - 1).stop)
+
     @property
     def size(self) -> int:
         return self.text_size + len(self.specials) + sum(sum(sizes) for sizes in self.codebooks.values())

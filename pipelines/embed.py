@@ -1,0 +1,145 @@
+"""Texts, pictures and clips in, a vector each out: EmbeddingPipeline. Vectors are alike where these tell the same.
+
+B of them, E the size of a vector, T frames, H W pixels. The shared transformer reads, and a small head that was trained
+on its hidden tokens (`tokenloom train-embed`) makes the vectors. The head is a part of a model's folder and fits the
+transformer that it was trained on and no other.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ..data.files import write_atomically
+from ..models.contrastive import ContrastiveHead
+from ..models.features import Features, frame_features, text_features
+from ..models.transformer import SharedTransformer
+from ..tokenizers.protocol import check_clips, check_images, fingerprint_of
+from ..tokenizers.sequence import prompt_batch
+from .seen_media import as_clips, frames_seen
+from .text_to_image import TextToImagePipeline, find_model
+
+HEAD = "contrastive_head"  # its folder in a model's
+TRAINED_ON = "trained_on.json"  # fingerprints, in the folder of the head
+FORMAT_VERSION = 1
+BATCH = 64  # texts, pictures or clips at once
+
+
+def fingerprint(transformer: SharedTransformer) -> str:
+    """Sha256 (64 hex digits) over all that decides hidden tokens: see `fingerprint_of`."""
+    config = transformer.config
+    told = {"num_heads": config.num_heads, "factorized": config.factorized}  # the tensors tell the rest
+    dtype = getattr(torch, config.storage_dtype)
+    return fingerprint_of(type(transformer).__name__, FORMAT_VERSION, told, transformer.state_dict(), dtype)
+
+
+class EmbeddingPipeline:
+    def __init__(self, pictures: TextToImagePipeline, head: ContrastiveHead):
+        self.pictures = pictures  # the parts that read are those that draw
+        self.head = head.eval()
+        trunk, config = pictures.transformer.config, head.config
+        if config.trunk_width != trunk.width or max(config.layers) > trunk.num_layers:
+            raise ValueError(
+                f"the head reads layers {config.layers} of width {config.trunk_width}, and the transformer has "
+                f"{trunk.num_layers} of width {trunk.width}; train a head for it: tokenloom train-embed"
+            )
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> Self:
+        """Load a shipped name or a folder that `save_pretrained` wrote.
+
+        Raises:
+            ValueError: a part is missing or broken, or the head was trained on another transformer.
+        """
+        folder = find_model(name_or_path) / HEAD
+        if not folder.is_dir():
+            raise ValueError(f"{name_or_path} has no {HEAD}; train one for it: tokenloom train-embed --init MODEL")
+        try:
+            trained_on = dict(json.loads((folder / TRAINED_ON).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"{folder / TRAINED_ON} is missing or broken ({type(error).__name__}); restore it"
+            ) from error
+        pipeline = cls(TextToImagePipeline.from_pretrained(name_or_path), ContrastiveHead.from_pretrained(folder))
+        for name, found in pipeline.fingerprints.items():
+            if trained_on.get(name) != found:
+                raise ValueError(f"{folder} was trained on another {name}; train one for this: tokenloom train-embed")
+        return pipeline
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the whole model with its head."""
+        self.pictures.save_pretrained(folder)
+        self.head.save_pretrained(Path(folder) / HEAD)
+        write_atomically(Path(folder) / HEAD / TRAINED_ON, json.dumps(self.fingerprints, indent=1).encode())
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """What the head was trained on."""
+        return {"transformer": fingerprint(self.pictures.transformer), **self.pictures.fingerprints}
+
+    def to(self, device: str | torch.device) -> Self:
+        self.pictures.to(device)
+        self.head.to(device)
+        return self
+
+    @torch.no_grad()
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> float32 vectors (B, E) of length 1.
+
+        Raises:
+            ValueError: a text is empty or longer than a prompt may be.
+        """
+        tokens = [self.pictures.tokens(text) for text in texts]
+        return self._vectors(len(tokens), lambda part: self.head.text(self.text_features(tokens[part])))
+
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1], of the model's size -> float32 vectors (B, E) of length 1.
+
+        Raises:
+            ValueError: another shape, or values outside [-1, 1].
+        """
+        return self._embed_media(check_images(pictures))
+
+    def embed_clips(self, clips: Tensor) -> Tensor:
+        """Clips (B, 3, T, H, W) in [-1, 1] -> float32 vectors (B, E) of length 1.
+
+        `H` and `W` are those of the model's pictures, and `T` is at most the number of frames of its clips; some frames
+        are looked at, evenly from the first to the last.
+
+        Raises:
+            ValueError: another shape, or values outside [-1, 1].
+        """
+        return self._embed_media(check_clips(clips))
+
+    @torch.no_grad()
+    def _embed_media(self, media: Tensor) -> Tensor:
+        clips = as_clips(self.pictures, media)
+        return self._vectors(
+            len(clips), lambda part: self.head.media(self.frame_features(*frames_seen(self.pictures, clips[part])))
+        )
+
+    def scores(self, text: Tensor, media: Tensor) -> Tensor:
+        """Vectors (B, E) and (B', E) -> cosines (B, B'), 1 where a text and a medium could not be more alike."""
+        return text @ media.T
+
+    @torch.no_grad()
+    def probabilities(self, text: Tensor, media: Tensor) -> Tensor:
+        """Vectors (B, E) and (B', E) -> (B, B'): of each medium (column) which text tells of it; sums to 1."""
+        return self.head.scores(text, media).softmax(0)
+
+    def text_features(self, tokens: Sequence[Sequence[int]]) -> Features:
+        """Hidden tokens of texts, as token ids."""
+        model = self.pictures.transformer
+        prompts, real = (part.to(self.pictures.device) for part in prompt_batch(tokens, model.vocabulary))
+        return text_features(model, prompts, real, self.head.config.layers)
+
+    def frame_features(self, frames: Tensor, numbers: Tensor) -> Features:
+        """Hidden tokens of pictures or frames of clips, as `frames_seen` gives them."""
+        return frame_features(self.pictures.transformer, frames, numbers, self.head.config.layers)
+
+    def _vectors(self, count: int, embed: Callable[[slice], Tensor]) -> Tensor:
+        parts = [embed(slice(start, start + BATCH)) for start in range(0, count, BATCH)]
+        return torch.cat(parts) if parts else torch.empty(0, self.head.config.embedding_size)

@@ -1,0 +1,61 @@
+"""Texts and files in, their vectors out: one safetensors file, and an index beside it.
+
+N rows, E the size of a vector. A broken file costs its own row alone.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ..data.files import write_atomically
+from ..data.media import MediaError
+from .describe_files import Read, clip_of, picture_of
+from .embed import EmbeddingPipeline
+
+READ: Mapping[str, Read] = {"image": picture_of, "video": clip_of}
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A text or a file with its vector (E,), or with what is wrong with it."""
+
+    modality: str
+    name: str  # the text itself, or the path of the file
+    vector: Tensor | None = None
+    error: str = ""
+
+
+def embed_texts(pipeline: EmbeddingPipeline, texts: Sequence[str]) -> list[Embedded]:
+    """Raises ValueError as `EmbeddingPipeline.embed_text`."""
+    vectors = pipeline.embed_text(texts).cpu()
+    return [Embedded("text", text, vector) for text, vector in zip(texts, vectors, strict=True)]
+
+
+def embed_files(pipeline: EmbeddingPipeline, files: Iterable[tuple[str, Path]]) -> Iterator[Embedded]:
+    """The vector of each file, of which the modality is told, in their order."""
+    for modality, file in files:
+        try:
+            if modality not in READ:
+                raise MediaError(
+                    str(file), f"no vectors are made of {modality} files, but of {' and '.join(READ)} ones"
+                )
+            media = READ[modality](file, pipeline.pictures)
+        except (MediaError, OSError) as error:
+            yield Embedded(modality, str(file), error=str(error))
+            continue
+        embed = pipeline.embed_clips if modality == "video" else pipeline.embed_pictures
+        yield Embedded(modality, str(file), embed(media)[0].cpu())
+
+
+def save_vectors(path: Path, rows: Sequence[Embedded]) -> None:
+    """`vectors` float32 (N, E) in safetensors at `path`, and a line of JSON for each row in `path` with .jsonl."""
+    vectors = [row.vector for row in rows if row.vector is not None]
+    lines = [{"modality": row.modality, ("text" if row.modality == "text" else "file"): row.name} for row in rows]
+    write_atomically(path, save({"vectors": torch.stack(vectors).contiguous()}))
+    index = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_atomically(path.with_suffix(".jsonl"), index.encode())

@@ -1,0 +1,60 @@
+"""Files of sounds in, what they say or what answers them out; a broken file costs its own result alone."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..data.audio import read_audio
+from ..data.media import MediaError
+from .speech_model import SpeechModel
+from .text_to_image import seeded
+from .text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A file with its text or the sound that answers it, or with what is wrong with it."""
+
+    file: Path
+    text: str = ""
+    sound: Tensor | None = None  # float32 (1, S) in [-1, 1]
+    error: str = ""
+
+
+def hear_file(file: Path, model: SpeechModel) -> Tensor:
+    """A sound as the model takes it: float32 (1, S) at its rate.
+
+    Raises:
+        MediaError: it cannot be read, or is longer than the model knows.
+    """
+    rate, longest = model.audio_tokenizer.sample_rate, model.transformer.config.sound_steps
+    seconds = longest * 0.02
+    sound = read_audio(file, sample_rate=rate, stop=seconds + 1)
+    if model.audio_tokenizer.grid((sound.shape[1],))[1] > longest:
+        raise MediaError(str(file), f"the model hears {seconds:g} seconds at most; cut it")
+    return sound
+
+
+def transcripts(pipeline: SpeechToTextPipeline, files: Iterable[Path]) -> Iterator[Heard]:
+    """What each file says, in their order."""
+    for file in files:
+        try:
+            sound = hear_file(file, pipeline.model)
+        except (MediaError, OSError) as error:
+            yield Heard(file, error=str(error))
+            continue
+        yield Heard(file, text=pipeline([sound])[0])
+
+
+def answers(pipeline: SpeechToSpeechPipeline, files: Iterable[Path], *, seed: int = 0, **how: Any) -> Iterator[Heard]:
+    """What answers each file, in their order; number k has the seed `seed` + k. `how` as the pipeline takes it."""
+    for number, file in enumerate(files):
+        try:
+            sound = hear_file(file, pipeline.model)
+        except (MediaError, OSError) as error:
+            yield Heard(file, error=str(error))
+            continue
+        yield Heard(file, sound=pipeline([sound], generator=seeded(seed + number, 1), **how).sounds[0])

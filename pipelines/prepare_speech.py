@@ -1,0 +1,88 @@
+"""What a training run on speech starts from: where the speech comes from, and a new model for it."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..models.transformer import SharedTransformer, TransformerConfig
+from ..tokenizers.audio import AudioTokenizer
+from ..tokenizers.text import FILE_NAME, TextTokenizer
+from .open_tokenizer import KINDS, open_audio_tokenizer
+from .speech_model import ANSWER, SpeechModel
+from .speech_sources import open_recorded_speech
+from .spoken_digits import WORDS, DigitStrings, DigitSums, at_another_speed
+from .train_speech import SpeechData
+
+SAMPLE_RATE = 16_000  # Hz
+TEXT_VOCABULARY = 320  # 256 bytes and some words
+
+
+def recorded_speech(specs: list[str], seconds: float, seed: int) -> SpeechData:
+    """Recordings with their texts; nothing to answer. Errors as `open_recorded_speech`."""
+    source = open_recorded_speech(specs, seconds=seconds, sample_rate=SAMPLE_RATE, seed=seed)
+    return SpeechData(source, source, None, source.texts)
+
+
+def digit_speech(path: Path, seed: int, *, leave_out: str | None = None) -> SpeechData:
+    """Strings of spoken digits: at other speeds to be said, under noise, too, to be understood; and their sums.
+
+    Raises:
+        ValueError: as `DigitStrings`, or `leave_out` is no speaker, or the only one.
+    """
+    said = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, vary=at_another_speed)
+    if leave_out is not None:
+        if leave_out not in said.speakers:
+            raise ValueError(f"--leave-out takes one of {', '.join(said.speakers)}, got {leave_out!r}")
+        kept = [speaker for speaker in said.speakers if speaker != leave_out]
+        said = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=kept, vary=at_another_speed)
+    heard = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=said.speakers)
+    answers = DigitSums(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=said.speakers, vary=at_another_speed)
+
+    def texts() -> Iterable[str]:
+        return (f"{speaker}: {' '.join(WORDS)}" for speaker in said.speakers)
+
+    return SpeechData(said, heard, answers, texts)
+
+
+def new_speech_model(
+    texts: Iterable[str],
+    folder: Path,
+    *,
+    tokenizer: str,
+    codebooks: int,
+    seconds: float,
+    seed: int,
+    **shape: Any,
+) -> SpeechModel:
+    """An untrained model with the sound tokenizer of this name, and a text tokenizer of these texts.
+
+    The text tokenizer is left in `folder`, and taken from there if one lies there already.
+
+    Raises:
+        ValueError: there is no such sound tokenizer, or it has fewer codebooks.
+    """
+    sounds = open_audio_tokenizer(tokenizer)
+    if not isinstance(sounds, AudioTokenizer):
+        raise ValueError(f"{tokenizer} must be a learned sound tokenizer, got {type(sounds).__name__}; train one")
+    if not 1 <= codebooks <= sounds.num_codebooks:
+        raise ValueError(f"{tokenizer} has 1 to {sounds.num_codebooks} codebooks, got {codebooks}")
+    if (folder / FILE_NAME).is_file():
+        words = TextTokenizer.from_pretrained(folder)
+    else:
+        words = TextTokenizer.train([*texts, ANSWER], vocab_size=TEXT_VOCABULARY)
+        words.save_pretrained(folder)
+    steps = sounds.grid((math.ceil(seconds * sounds.sample_rate),))[1]
+    usual = {"width": 160, "num_layers": 5, "num_heads": 4}
+    config = TransformerConfig(
+        text_vocab_size=words.vocab_size,
+        image_levels=(),
+        sound_levels=sounds.config.levels[:codebooks],
+        sound_steps=steps,
+        **(usual | shape),
+    )
+    torch.manual_seed(seed)  # only the initial weights come from here
+    shipped = tokenizer if tokenizer == KINDS["audio"].default else ""
+    return SpeechModel(SharedTransformer(config), sounds, words, sound_codes=shipped)

@@ -1,0 +1,107 @@
+"""Where training speech comes from: recordings with their texts, in folders and tars.
+
+A recording is used whole, because its text speaks of all of it. The JSON beside it may name the `speaker`.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.audio import probe_audio, read_audio
+from ..data.find_files import SOUND_SUFFIXES
+from ..data.folders import Examples, find_entries
+from ..data.media import MAX_BYTES, MediaError
+from .picture_sources import Draw, parse_shares
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recording:
+    sound: Tensor  # float32 (1, S) in [-1, 1]
+    text: str
+    speaker: str  # "" if nothing says
+
+
+class RecordedSpeech:
+    """Number and count -> recordings with their texts, each with equal chance; those for validation are held apart.
+
+    Recordings longer than `seconds` or without a text are left out, and the log says how many.
+    """
+
+    def __init__(self, path: Path, *, seconds: float, sample_rate: int, seed: int):
+        examples = Examples(find_entries(path, "sounds", SOUND_SUFFIXES))
+        self.sample_rate = sample_rate
+        fitting = [number for number in range(len(examples)) if _fits(examples, number, seconds)]
+        if len(fitting) < len(examples):
+            log.warning(
+                "%s: %d of %d recordings have a text and at most %g s; the others are left out",
+                *(path, len(fitting), len(examples), seconds),
+            )
+        if not fitting:
+            raise ValueError(f"{path} must hold recordings of at most {seconds:g} s with texts; raise --seconds")
+        self.examples = Examples([examples.entries[number] for number in fitting])
+        self.draw = Draw(self._number, len(self.examples), seed)
+        self._cache: dict[int, Recording] = {}
+
+    def __call__(self, number: int, count: int) -> list[Recording]:
+        numbers, _ = self.draw(number, count)
+        return [self._cache[index] for index in numbers.tolist()]
+
+    def texts(self) -> Iterator[str]:
+        for index in range(len(self.examples)):
+            yield self.examples.caption(index) or ""
+
+    def _number(self, index: int, generator: torch.Generator) -> tuple[Tensor, str]:
+        """The number of a recording that can be read, so that `Draw` passes over the others."""
+        if index not in self._cache:
+            piece = self.examples.entries[index].image
+            source = piece.path if piece.size is None else piece.read(MAX_BYTES)
+            sound = read_audio(source, sample_rate=self.sample_rate, name=piece.name)
+            speaker = self.examples.extra(index).get("speaker")
+            text = self.examples.caption(index) or ""
+            self._cache[index] = Recording(sound, text, speaker if isinstance(speaker, str) else "")
+        return torch.tensor(index), ""
+
+
+@dataclass(frozen=True)
+class MixedSpeech:
+    """Several sources in one batch, each in its share (the last takes what rounding leaves)."""
+
+    sources: Sequence[RecordedSpeech]
+    shares: Sequence[float]
+
+    def __call__(self, number: int, count: int) -> list[Recording]:
+        ends = [round(count * sum(self.shares[: k + 1]) / sum(self.shares)) for k in range(len(self.shares))]
+        counts = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        return [one for source, n in zip(self.sources, counts, strict=True) if n for one in source(number, n)]
+
+    def texts(self) -> Iterator[str]:
+        return (text for source in self.sources for text in source.texts())
+
+
+def open_recorded_speech(specs: Sequence[str], *, seconds: float, sample_rate: int, seed: int) -> MixedSpeech:
+    """The mixed source of several specs: folders and tars of recordings with their texts.
+
+    Raises:
+        ValueError: there is no spec, a path holds no recording that fits, or a share is no positive number.
+    """
+    names, shares = parse_shares(specs)
+    sources = [RecordedSpeech(Path(name), seconds=seconds, sample_rate=sample_rate, seed=seed) for name in names]
+    return MixedSpeech(sources, shares)
+
+
+def _fits(examples: Examples, number: int, seconds: float) -> bool:
+    """Whether a recording has a text and is short enough, as far as its header says; a broken one is told of later."""
+    piece = examples.entries[number].image
+    try:
+        source = piece.path if piece.size is None else piece.read(MAX_BYTES)
+        length = probe_audio(source, name=piece.name).seconds
+        return bool(examples.caption(number)) and length is not None and length <= seconds
+    except MediaError as error:
+        log.warning("skipped %s", error)
+        return False

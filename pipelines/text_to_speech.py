@@ -1,0 +1,214 @@
+"""TextToSpeechPipeline, SpeechToTextPipeline, SpeechToSpeechPipeline: what a model of speech is used for.
+
+B texts or sounds, S samples. Keeps the habits of `diffusers.DiffusionPipeline`, as text_to_image.py does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ..models.sound_objectives import Sounds
+from ..models.writing import write
+from .sampler_settings import DECODERS, SamplerSettings
+from .speak import DEFAULTS, speak
+from .speech_model import ANSWER, SpeechModel
+from .text_to_image import BATCH, Generators, check_prompt, picture_generators, words_of
+
+MAX_TEXT_TOKENS = 64
+
+
+@dataclass
+class SpeechPipelineOutput:
+    """`sounds`: float32 (1, S) in [-1, 1] at `sample_rate` Hz each, of their own lengths."""
+
+    sounds: list[Tensor]
+    sample_rate: int
+
+
+class _SpeechPipeline:
+    task: str  # what the model must have learned
+
+    def __init__(self, model: SpeechModel):
+        model.check_task(self.task)
+        self.model = model
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> Self:
+        """Load a shipped name ("tokenloom-speech") or a folder that training wrote.
+
+        Raises:
+            ValueError: a part is missing or broken, or the model was not trained for this.
+        """
+        return cls(SpeechModel.from_pretrained(name_or_path))
+
+    def to(self, device: str | torch.device) -> Self:
+        self.model.to(device)
+        return self
+
+    def _speak(
+        self,
+        prompts: Sequence[Sequence[int]],
+        heard: Sequence[Tensor] | None,
+        decoder: str,
+        generator: Generators,
+        steps: int | None,
+        settings: SamplerSettings,
+    ) -> SpeechPipelineOutput:
+        generators = picture_generators(generator, len(prompts))
+        sounds: list[Tensor] = []
+        for start in range(0, len(prompts), BATCH):
+            part = slice(start, start + BATCH)
+            given = self.model.encode(heard[part]) if heard else None
+            asked = list(prompts[part])
+            if settings.guidance_scale != 1:
+                asked += [[]] * len(asked)
+                given = given and Sounds(given.codes.repeat(2, 1, 1), given.real.repeat(2, 1))
+            prompt = self.model.prefilled(asked, given)
+            drawn = speak(self.model.transformer, decoder, prompt, generators[part], settings, steps)
+            sounds += self.model.decode(drawn)
+        return SpeechPipelineOutput(sounds, self.model.audio_tokenizer.sample_rate)
+
+
+def speech_settings(decoder: str, **settings: Any) -> SamplerSettings:
+    """The decoder's defaults for speech with `settings` in their place; None is left at the default.
+
+    Raises:
+        ValueError: there is no such decoder, or a setting is out of range.
+    """
+    if decoder not in DEFAULTS:
+        raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
+    return replace(DEFAULTS[decoder], **{name: value for name, value in settings.items() if value is not None})
+
+
+class TextToSpeechPipeline(_SpeechPipeline):
+    """A text in, its sound out, in one of the voices that the model knows."""
+
+    task = "speak"
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words that no text of the training held, sorted; none if these are unknown."""
+        return sorted(words_of(prompt) - self.model.lexicon) if self.model.lexicon else []
+
+    def check_speaker(self, speaker: str | None) -> None:
+        """Refuse a voice that the model does not know.
+
+        Raises:
+            ValueError: it is not among `model.voices`.
+        """
+        if speaker is not None and speaker not in self.model.voices:
+            known = ", ".join(self.model.voices) or "none by name"
+            raise ValueError(f"the voices of this model are {known}, got {speaker!r}; take one of them")
+
+    def tokens(self, prompt: object, speaker: str | None = None) -> list[int]:
+        """Token ids of what is to be said, and by whom.
+
+        Raises:
+            ValueError: not text, empty or too long; or a voice that the model does not know.
+        """
+        text = check_prompt(prompt)
+        self.check_speaker(speaker)
+        said = spoken_prompt(text, speaker)
+        tokens = self.model.text_tokenizer.encode(said) if len(said) <= 100 * MAX_TEXT_TOKENS else [0] * len(said)
+        if len(tokens) > MAX_TEXT_TOKENS:
+            raise ValueError(f"a text may have {MAX_TEXT_TOKENS} tokens, got {len(tokens)}; say it in parts")
+        return tokens
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        *,
+        speaker: str | None = None,
+        decoder: str = "ar",
+        generator: Generators = None,
+        seconds: float | None = None,
+        **settings: Any,
+    ) -> SpeechPipelineOutput:
+        """Say texts, in the order in which they come.
+
+        Args:
+            speaker: one of `model.voices`; left out, the model chooses.
+            decoder: "ar", "masked" or "diffusion".
+            generator: one for all, from which each sound's own is seeded, or a list with one per sound.
+            seconds: how long each will be, at most with `ar`; left out, the model says it.
+            settings: fields of `SamplerSettings`; None or left out takes the decoder's own default.
+
+        Raises:
+            ValueError: see `tokens`; an unknown decoder; settings out of range.
+        """
+        chosen = speech_settings(decoder, **settings)
+        texts = [text] if isinstance(text, (str, bytes)) else list(text)
+        prompts = [self.tokens(one, speaker) for one in texts]
+        return self._speak(prompts, None, decoder, generator, self._steps(seconds), chosen)
+
+    def _steps(self, seconds: float | None) -> int | None:
+        if seconds is None:
+            return None
+        longest = self.model.transformer.config.sound_steps
+        rate = self.model.audio_tokenizer.sample_rate
+        steps = self.model.audio_tokenizer.grid((max(1, round(seconds * rate)),))[1]
+        if not (seconds > 0 and steps <= longest):
+            raise ValueError(f"seconds must be above 0 and give at most {longest} steps of 20 ms, got {seconds}")
+        return steps
+
+
+class SpeechToSpeechPipeline(_SpeechPipeline):
+    """A sound in, the sound that answers it out; no text in between."""
+
+    task = "answer"
+
+    @torch.no_grad()
+    def __call__(
+        self, sounds: Sequence[Tensor], *, decoder: str = "ar", generator: Generators = None, **settings: Any
+    ) -> SpeechPipelineOutput:
+        """Answer sounds, each float32 (1, S) in [-1, 1] at the tokenizer's rate; guidance is off if nothing is said.
+
+        Raises:
+            ValueError: a sound that is too long or has another shape; an unknown decoder; settings out of range.
+        """
+        prompts = [self.model.text_tokenizer.encode(ANSWER)] * len(sounds)
+        chosen = speech_settings(decoder, **({"guidance_scale": 1.0} | settings))
+        return self._speak(prompts, list(sounds), decoder, generator, None, chosen)
+
+
+class SpeechToTextPipeline(_SpeechPipeline):
+    """A sound in, what it says out, written token by token."""
+
+    task = "write"
+
+    @torch.no_grad()
+    def __call__(
+        self, sounds: Sequence[Tensor], *, generator: Generators = None, temperature: float = 0.0
+    ) -> list[str]:
+        """What sounds say, each float32 (1, S) in [-1, 1] at the tokenizer's rate; temperature 0 leaves no chance.
+
+        Raises:
+            ValueError: a sound that is too long or has another shape, or a temperature below 0.
+        """
+        generators = picture_generators(generator, len(sounds))
+        texts: list[str] = []
+        tokenizer, model = self.model.text_tokenizer, self.model.transformer
+        for start in range(0, len(sounds), BATCH):
+            part = slice(start, start + BATCH)
+            heard = self.model.encode(sounds[part])
+            past = self.model.prefilled([[]] * len(heard.codes), heard)
+            uniforms = torch.stack([torch.rand(MAX_TEXT_TOKENS, generator=g) for g in generators[part]])
+            written = write(
+                model,
+                past,
+                past.start,
+                uniforms.to(self.model.device),
+                num_tokens=tokenizer.vocab_size,
+                temperature=temperature,
+            )
+            texts += [tokenizer.decode(tokens) for tokens in written]
+        return texts
+
+
+def spoken_prompt(text: str, speaker: str | None) -> str:
+    """What the model is told: "theo: seven two nine", or the text alone."""
+    return f"{speaker}: {text}" if speaker else text

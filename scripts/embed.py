@@ -1,0 +1,65 @@
+"""A vector of each text, picture and clip: vectors of what tells the same are alike.
+
+PATH takes pictures, clips and folders of them; of a picture the middle square is looked at, of a clip the beginning.
+--out gets the tensor "vectors", a row of length 1 for each, the texts first; beside it, a .jsonl names what each row is
+of. Where there are texts, each file is printed with the text that is nearest and the cosine of the two. A file that
+cannot be read is told about and left out, and the exit code is then 1.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("files", nargs="*", type=Path, metavar="PATH", help="pictures, clips, or folders of them")
+    add("--text", nargs="+", action="extend", default=[], dest="texts", metavar="TEXT", help="texts")
+    add("--model", default="tokenloom-mini", metavar="NAME_OR_DIR", help="default: %(default)s")
+    add("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
+    add("--out", type=Path, metavar="SAFETENSORS", help="file of the vectors")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not arguments.files and not arguments.texts:
+        raise UsageError("a PATH or --text is needed")
+    if arguments.out is None and not (arguments.files and arguments.texts):
+        raise UsageError("--out is needed, or files and --text to compare")
+    if arguments.out is not None and arguments.out.suffix != ".safetensors":
+        raise UsageError(f"--out must end in .safetensors, got {arguments.out}")
+
+    import torch
+
+    from tokenloom.data.find_files import sort_files
+    from tokenloom.pipelines.embed import EmbeddingPipeline
+    from tokenloom.pipelines.embed_files import embed_files, embed_texts, save_vectors
+
+    found = sort_files(arguments.files) if arguments.files else {}
+    files = [(modality, path) for modality, paths in found.items() for path in paths.values()]
+    pipeline = EmbeddingPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
+    rows = embed_texts(pipeline, arguments.texts)
+    texts = torch.stack([row.vector for row in rows if row.vector is not None]) if rows else None
+    failed = 0
+    for row in embed_files(pipeline, files):
+        if row.vector is None:
+            print(f"skipped {row.error}", file=sys.stderr)
+            failed += 1
+            continue
+        rows.append(row)
+        if texts is not None:
+            cosine, nearest = (texts @ row.vector).max(0)
+            print(f"{row.name}\t{arguments.texts[int(nearest)]}\t{float(cosine):.3f}", flush=True)
+    if arguments.out and rows:
+        save_vectors(arguments.out, rows)
+        print(arguments.out)
+    if failed:
+        print(f"{failed} of {len(files)} files could not be read", file=sys.stderr)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main_of(build_parser, run))

@@ -1,0 +1,67 @@
+"""How well a model's vectors find pictures by captions, and captions by pictures: recall at 1 and 5.
+
+Among 100 pairs and among 1,000, or as many as --among says, of which every caption says something else. --on takes
+"scenes" and "clips", freshly drawn for every --seed, and folders or tars of captioned pictures, of which only those
+count that training leaves out. Strictly, only the own picture is right; in the columns "true" also what the detector
+finds the caption true of: "a heart" is true of many pictures.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
+
+if TYPE_CHECKING:
+    from tokenloom.pipelines.retrieval import Gallery
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", nargs="?", default="tokenloom-mini", metavar="MODEL", help="default: %(default)s")
+    add("--on", nargs="+", default=["scenes"], metavar="WHAT", help="scenes, clips, folders, tars; default: scenes")
+    add("--among", type=comma_separated(int), default=(100, 1000), metavar="N,...", help="pairs; default: 100,1000")
+    add("--seed", type=int, default=0, metavar="S", help="of what is drawn; default: %(default)s")
+    add("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
+    add("--out", type=Path, metavar="JSON", help="also write the figures there")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if min(arguments.among) < 2:
+        raise UsageError(f"--among must be at least 2, got {min(arguments.among)}")
+
+    from tokenloom.pipelines.embed import EmbeddingPipeline
+    from tokenloom.pipelines.retrieval import retrieve
+
+    pipeline = EmbeddingPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
+    report: list[dict[str, object]] = []
+    for what in arguments.on:
+        gallery = open_gallery(what, max(arguments.among), arguments.seed, pipeline.pictures.image_size[0])
+        among = sorted({min(count, len(gallery.captions)) for count in arguments.among})
+        for count, found in retrieve(pipeline, gallery, among).items():
+            shown = "  ".join(f"{name} {share:.3f}" for name, share in found.items())
+            print(f"{what}, among {count}: {shown}", flush=True)
+            report.append({"on": what, "among": count, "pairs": len(gallery.captions), "recall": found})
+    if arguments.out:
+        from tokenloom.data.files import write_atomically
+
+        said = {"model": str(arguments.model), "seed": arguments.seed, "results": report}
+        write_atomically(arguments.out, (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode())
+    return 0
+
+
+def open_gallery(what: str, count: int, seed: int, size: int) -> "Gallery":
+    """`count` fresh pairs of a world, or all held-out pictures of a path."""
+    from tokenloom.pipelines.retrieval import fresh_gallery, held_out_gallery
+    from tokenloom.pipelines.worlds import CLIPS, SCENES
+
+    worlds = {world.name: world for world in (SCENES, CLIPS)}
+    return fresh_gallery(worlds[what], count, seed, size) if what in worlds else held_out_gallery(Path(what), size)
+
+
+if __name__ == "__main__":
+    sys.exit(main_of(build_parser, run))

@@ -1,0 +1,55 @@
+"""Answer recordings by sounds, with no text in between: 00000.wav, 00001.wav, ... in the order of the files.
+
+A file that cannot be read, or is longer than the model knows, is told about and left out, and the exit code is then 1.
+Answer k has the seed --seed + k, and a seed always gives the same bytes.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tokenloom.pipelines.sampler_settings import DECODERS
+from tokenloom.scripts.cli import CommandParser, main_of, open_device
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, metavar="PATH", help="recordings, or folders of them")
+    parser.add_argument("--model", default="tokenloom-speech", metavar="NAME_OR_DIR", help="default: %(default)s")
+    parser.add_argument("--decoder", choices=DECODERS, default="ar", help="how to draw; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first answer; default: %(default)s")
+    parser.add_argument("--temperature", type=float, metavar="T", help="lower is safer; 0 takes the likeliest code")
+    parser.add_argument("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the answers")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tokenloom.data.files import write_atomically
+    from tokenloom.data.find_files import find_files
+    from tokenloom.data.write_audio import write_audio
+    from tokenloom.pipelines.hear_files import answers
+    from tokenloom.pipelines.text_to_speech import SpeechToSpeechPipeline
+
+    files = find_files(arguments.files, "audio")
+    pipeline = SpeechToSpeechPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
+    rate = pipeline.model.audio_tokenizer.sample_rate
+    how = {"decoder": arguments.decoder, "temperature": arguments.temperature}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    for number, found in enumerate(answers(pipeline, files.values(), seed=arguments.seed, **how)):
+        if found.sound is None:
+            print(f"skipped {found.error}", file=sys.stderr)
+            continue
+        name = f"{number:05}.wav"
+        write_audio(arguments.out / name, found.sound, rate)
+        line = {"file": name, "heard": str(found.file), "seed": arguments.seed + number, "decoder": arguments.decoder}
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    write_atomically(arguments.out / "index.jsonl", "".join(lines).encode())
+    print(f"{arguments.out}: {len(lines)} of {len(files)} recordings answered")
+    return int(len(lines) < len(files))
+
+
+if __name__ == "__main__":
+    sys.exit(main_of(build_parser, run))

@@ -1,0 +1,48 @@
+"""Write what recordings say, one line each: the file, a tab, the text.
+
+A file that cannot be read, or is longer than the model knows, is told about and left out, and the exit code is then 1.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tokenloom.scripts.cli import CommandParser, main_of, open_device
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, metavar="PATH", help="recordings, or folders of them")
+    parser.add_argument("--model", default="tokenloom-speech", metavar="NAME_OR_DIR", help="default: %(default)s")
+    parser.add_argument("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
+    parser.add_argument("--out", type=Path, metavar="JSONL", help="also write a line per file there")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tokenloom.data.files import write_atomically
+    from tokenloom.data.find_files import find_files
+    from tokenloom.pipelines.hear_files import transcripts
+    from tokenloom.pipelines.text_to_speech import SpeechToTextPipeline
+
+    files = find_files(arguments.files, "audio")
+    pipeline = SpeechToTextPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
+    lines: list[str] = []
+    failed = 0
+    for found in transcripts(pipeline, files.values()):
+        if found.error:
+            print(f"skipped {found.error}", file=sys.stderr)
+            failed += 1
+            continue
+        print(f"{found.file}\t{found.text}", flush=True)
+        lines.append(json.dumps({"file": str(found.file), "text": found.text}, ensure_ascii=False) + "\n")
+    if arguments.out:
+        write_atomically(arguments.out, "".join(lines).encode())
+    if failed:
+        print(f"{failed} of {len(files)} files could not be read", file=sys.stderr)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main_of(build_parser, run))

@@ -1,0 +1,110 @@
+"""Train the shared transformer on speech: to say texts, to write what was said, to answer sounds by sounds.
+
+--data takes folders and tars of recordings with their texts (name.txt beside name.wav). --digits takes one of single
+spoken digits (its names are DIGIT_SPEAKER_TAKE.wav), and makes of them strings of digits to say and to write, and pairs
+to answer: two digits are heard, and their sum is spoken. Curves, spectrograms, sounds and checkpoints lie in --out, the
+finished model in --out/final. A run that was killed and is started again with --resume ends in the same weights.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
+
+DECODERS = ("ar", "masked", "diffusion")
+RECIPE = (
+    *("decoders", "steps", "batch_size", "muon_lr", "adamw_lr", "warmup", "decay", "ema_decay", "bfloat16", "seed"),
+    *("evaluate_every", "checkpoint_every"),
+)
+SHAPE = ("width", "num_layers", "num_heads", "storage_dtype")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", nargs="+", default=[], metavar="SPEC", help="recordings with their texts")
+    add("--digits", type=Path, metavar="PATH", help="single spoken digits, to make strings and sums of")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    add("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model of speech")
+    add("--tokenizer", default="tokenloom-voice", metavar="NAME_OR_DIR", help="of sounds; default: %(default)s")
+    add("--codebooks", type=int, default=3, metavar="K", help="of the tokenizer's, the first; default: %(default)s")
+    add("--seconds", type=float, default=4.0, metavar="S", help="of the longest sound; default: %(default)s")
+    add("--leave-out", metavar="SPEAKER", help="of --digits, a speaker who is not learned")
+    add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
+
+    add("--workers", type=int, default=0, metavar="N", help="processes that draw and read ahead; default: none")
+
+    shape = parser.add_argument_group("transformer").add_argument
+    shape("--width", type=int, metavar="N", help="of the trunk; default: 160")
+    shape("--layers", dest="num_layers", type=int, metavar="N", help="default: 5")
+    shape("--heads", dest="num_heads", type=int, metavar="N", help="of attention; default: 4")
+    shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
+
+    learn = parser.add_argument_group("training").add_argument
+    learn("--decoder", dest="decoders", type=comma_separated(str, DECODERS), metavar="D,...", help="default: all three")
+    learn("--speak", type=float, metavar="SHARE", help="of the steps that learn to say texts; default: 0.5")
+    learn("--write", type=float, metavar="SHARE", help="of those that learn to write what was said; default: 0.3")
+    learn("--answer", type=float, metavar="SHARE", help="of those that learn to answer; default: 0.2 with --digits")
+    learn("--steps", type=int, metavar="N", help="default: 6000")
+    learn("--batch-size", type=int, metavar="N", help="sounds of a step; default: 32")
+    learn("--muon-lr", type=float, metavar="RATE", help="of the trunk's matrices; default: 0.004")
+    learn("--adamw-lr", type=float, metavar="RATE", help="of the rest; default: 0.002")
+    learn("--warmup", type=int, metavar="N", help="steps; default: 100")
+    learn("--decay", type=float, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
+    learn("--ema-decay", type=float, metavar="D", help="of the average of the weights; default: 0.998")
+    learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
+    learn("--seed", type=int, metavar="S", help="default: 0")
+    learn("--evaluate-every", type=int, metavar="STEPS", help="losses and samples; default: 500")
+    learn("--checkpoint-every", type=int, metavar="STEPS", help="default: 200")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not arguments.data and not arguments.digits:
+        raise UsageError("speech must come from somewhere: --data SPEC or --digits PATH is needed")
+    if arguments.answer and not arguments.digits:
+        raise UsageError("--answer takes pairs of sounds, which --digits makes; leave it out")
+    if arguments.data and arguments.digits:
+        raise UsageError("--data and --digits are trained on one after the other; go on with --init")
+
+    from tokenloom.pipelines.prepare_speech import digit_speech, new_speech_model, recorded_speech
+    from tokenloom.pipelines.speech_model import SpeechModel
+    from tokenloom.pipelines.train_speech import SpeechRecipe, train_speech
+
+    shares = {"speak": arguments.speak, "write": arguments.write, "answer": arguments.answer}
+    usual = {"speak": 0.5, "write": 0.3, "answer": 0.2 if arguments.digits else 0.0}
+    chosen = {name: usual[name] if share is None else share for name, share in shares.items()}
+    recipe = SpeechRecipe(
+        data=tuple(map(str, [*arguments.data, *([arguments.digits] if arguments.digits else [])]))
+        + ((f"without {arguments.leave_out}",) if arguments.leave_out else ()),
+        shares={name: share for name, share in chosen.items() if share > 0},
+        **given(arguments, *RECIPE),
+    )
+    if arguments.digits:
+        data = digit_speech(arguments.digits, recipe.seed, leave_out=arguments.leave_out)
+    else:
+        data = recorded_speech(arguments.data, arguments.seconds, recipe.seed)
+    if arguments.init:
+        model = SpeechModel.from_pretrained(arguments.init)
+    else:
+        model = new_speech_model(
+            data.texts(),
+            arguments.out / "text_tokenizer",
+            tokenizer=arguments.tokenizer,
+            codebooks=arguments.codebooks,
+            seconds=arguments.seconds,
+            seed=recipe.seed,
+            **given(arguments, *SHAPE),
+        )
+    model.to(open_device(arguments.device))
+    how = {"resume": arguments.resume, "fresh": not arguments.init, "workers": arguments.workers}
+    trained = train_speech(model, recipe, data, arguments.out, **how)
+    trained.save_pretrained(arguments.out / "final")
+    print(arguments.out / "final")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main_of(build_parser, run))

@@ -1,0 +1,166 @@
+"""Laws of training on speech: batches by number alone, tasks in their shares, resumed to the bit, and it learns."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.doubles import awaken, toy_audio_tokenizer
+from tokenloom.data.write_audio import write_audio
+from tokenloom.models.transformer import SharedTransformer, TransformerConfig
+from tokenloom.pipelines.checkpoint import load_checkpoint
+from tokenloom.pipelines.speech_model import SpeechModel
+from tokenloom.pipelines.speech_sources import Recording, open_recorded_speech
+from tokenloom.pipelines.text_to_speech import SpeechToTextPipeline, TextToSpeechPipeline
+from tokenloom.pipelines.train_loop import TrainingError
+from tokenloom.pipelines.train_speech import SpeechBatches, SpeechData, SpeechRecipe, train_speech
+from tokenloom.scripts import cli
+from tokenloom.tokenizers.text import TextTokenizer
+
+TONES = {"low": 200.0, "middle": 500.0, "high": 1500.0}
+
+
+def tone(name: str) -> Recording:
+    sound = 0.3 * torch.sin(2 * math.pi * TONES[name] / 16_000 * torch.arange(1600))
+    return Recording(sound[None], name, "ann")
+
+
+def tones(number: int, count: int) -> list[Recording]:
+    names = [list(TONES)[(number + index) % len(TONES)] for index in range(count)]
+    return [tone(name) for name in names]
+
+
+def answers(number: int, count: int) -> list[tuple[Recording, Recording]]:
+    """The next tone answers."""
+    return list(zip(tones(number, count), tones(number + 1, count), strict=True))
+
+
+DATA = SpeechData(tones, tones, answers, lambda: TONES)
+RECIPE = SpeechRecipe(
+    shares={"speak": 2, "write": 1, "answer": 1},
+    steps=4,
+    batch_size=3,
+    warmup=1,
+    evaluate_every=2,
+    checkpoint_every=2,
+)
+
+
+def toy_model() -> SpeechModel:
+    texts = TextTokenizer.train([*TONES, "answer", "ann: "], vocab_size=262)
+    sounds = toy_audio_tokenizer()
+    config = TransformerConfig(
+        text_vocab_size=texts.vocab_size,
+        image_levels=(),
+        sound_levels=sounds.config.levels[:2],
+        sound_steps=8,
+        width=32,
+        num_layers=2,
+        num_heads=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformer = SharedTransformer(config)
+    awaken(transformer, 1)
+    return SpeechModel(transformer, sounds, texts)
+
+
+def weights(model: SpeechModel) -> dict[str, torch.Tensor]:
+    return model.transformer.state_dict()
+
+
+def test_tasks_come_in_their_shares_and_by_the_number_alone():
+    one, other = SpeechBatches(toy_model(), RECIPE, DATA), SpeechBatches(toy_model(), RECIPE, DATA)
+    kinds = []
+    for number in range(200):
+        batch = one(number)
+        kinds.append("write" if batch.written else "answer" if batch.heard else "speak")
+    assert 80 < kinds.count("speak") < 120 and 30 < kinds.count("write") < 70 and 30 < kinds.count("answer") < 70
+    again = other(kinds.index("answer"))
+    before = one(kinds.index("answer"))
+    assert torch.equal(before.heard.codes, again.heard.codes) and torch.equal(before.prompts, again.prompts)
+    ahead = SpeechBatches(toy_model(), RECIPE, DATA, workers=1)
+    assert all(torch.equal(ahead(number).prompts, one(number).prompts) for number in range(3))
+
+
+def test_a_run_that_was_cut_ends_in_the_same_weights(tmp_path):
+    whole = train_speech(toy_model(), RECIPE, DATA, tmp_path / "whole", say=lambda line: None)
+
+    def cut(number: int, count: int):
+        if number == 3:
+            raise KeyboardInterrupt
+        return tones(number, count)
+
+    broken = replace(DATA, said=cut, heard=cut, answers=lambda n, c: list(zip(cut(n, c), tones(n + 1, c), strict=True)))
+    with pytest.raises(KeyboardInterrupt):
+        train_speech(toy_model(), RECIPE, broken, tmp_path / "cut", say=lambda line: None)
+    step, _, _ = load_checkpoint(tmp_path / "cut")
+    assert step == 2
+    resumed = train_speech(toy_model(), RECIPE, DATA, tmp_path / "cut", resume=True, say=lambda line: None)
+    assert all(torch.equal(weights(whole)[name], weights(resumed)[name]) for name in weights(whole))
+    with pytest.raises(TrainingError, match=r"recipe\.batch_size was 3 and is 4"):
+        train_speech(toy_model(), replace(RECIPE, batch_size=4), DATA, tmp_path / "cut", resume=True)
+
+
+def test_a_tiny_model_learns_to_say_and_to_write_three_tones(tmp_path):
+    recipe = replace(
+        RECIPE,
+        decoders=("ar",),
+        shares={"speak": 1, "write": 1},
+        steps=260,
+        muon_lr=1e-2,
+        adamw_lr=1e-2,
+        ema_decay=0.95,
+        drop_prompt=0.0,
+        evaluate_every=260,
+        checkpoint_every=260,
+    )
+    model = train_speech(toy_model(), recipe, DATA, tmp_path, say=lambda line: None)
+    assert model.voices == ["ann"] and model.lexicon == set(TONES) and model.tasks == ["speak", "write"]
+    sounds = [tone(name).sound for name in TONES]
+    assert SpeechToTextPipeline(model)(sounds) == list(TONES)
+    said = TextToSpeechPipeline(model)(list(TONES), speaker="ann", temperature=0.0)
+    expected = model.decode(model.encode(sounds))
+    for sound, other in zip(said.sounds, expected, strict=True):
+        torch.testing.assert_close(sound, other)
+    assert len(list((tmp_path / "samples").glob("step-*/ar-*.wav"))) == 4
+
+
+def test_recordings_without_a_text_or_too_long_are_left_out(tmp_path, caplog):
+    for number, (name, seconds) in enumerate({"low": 0.1, "high": 0.2, "long": 3.0, "": 0.1}.items()):
+        write_audio(tmp_path / f"{number}.wav", 0.1 * torch.ones(1, round(16_000 * seconds)), 16_000)
+        if name:
+            (tmp_path / f"{number}.txt").write_text(name)
+    source = open_recorded_speech([str(tmp_path)], seconds=1.0, sample_rate=16_000, seed=0)
+    assert "2 of 4 recordings" in caplog.text and sorted(source.texts()) == ["high", "low"]
+    said = source(0, 20)
+    assert {(one.text, one.sound.shape[1]) for one in said} == {("low", 1600), ("high", 3200)}
+    assert [one.text for one in said] == [one.text for one in source(0, 20)]
+
+
+def test_the_command_trains_on_recordings_and_its_model_speaks(tmp_path):
+    for number, name in enumerate(TONES):
+        write_audio(tmp_path / "talks" / f"{number}.wav", tone(name).sound, 16_000)
+        (tmp_path / "talks" / f"{number}.txt").write_text(name)
+    small = ["--width", "32", "--layers", "2", "--heads", "2", "--codebooks", "1", "--seconds", "0.2"]
+    run = ["train-speech", "--data", str(tmp_path / "talks"), "--steps", "2", "--batch-size", "2", *small]
+    assert cli.main([*run, "--out", str(tmp_path / "run")]) == 0
+    final = tmp_path / "run" / "final"
+    assert not (final / "audio_tokenizer").exists()  # it ships with the package
+    assert cli.main(["text-to-speech", "low", "--model", str(final), "--out", str(tmp_path / "low.wav")]) == 0
+    assert (tmp_path / "low.wav").stat().st_size > 44
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--data SPEC or --digits PATH is needed"),
+        (["--data", "talks", "--answer", "0.5"], "--answer takes pairs of sounds"),
+        (["--data", "talks", "--digits", "d"], "one after the other"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["train-speech", *options, "--out", str(tmp_path)])
+    assert message in capsys.readouterr().err
