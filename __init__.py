@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .models.transformer import SharedTransformer
+    from .pipelines.any_to_any import AnyToAnyPipeline
     from .pipelines.embed import EmbeddingPipeline
     from .pipelines.media_to_text import MediaToTextPipeline
+    from .pipelines.prompt_items import Sound
     from .pipelines.text_to_image import TextToImagePipeline
     from .pipelines.text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline, TextToSpeechPipeline
+    from .pipelines.text_to_text import TextToTextPipeline
     from .pipelines.text_to_video import TextToVideoPipeline
     from .tokenizers.audio import AudioTokenizer
     from .tokenizers.frames import FramesTokenizer
@@ -24,6 +27,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
 
 __version__ = "0.1.0"
 __all__ = [
+    "AnyToAnyPipeline",
     "AudioTokenizer",
     "EmbeddingPipeline",
     "FramesTokenizer",
@@ -33,10 +37,12 @@ __all__ = [
     "PaletteTokenizer",
     "PatchTokenizer",
     "SharedTransformer",
+    "Sound",
     "SpeechToSpeechPipeline",
     "SpeechToTextPipeline",
     "TextToImagePipeline",
     "TextToSpeechPipeline",
+    "TextToTextPipeline",
     "TextToVideoPipeline",
     "TextTokenizer",
     "UnitsTokenizer",
@@ -45,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AnyToAnyPipeline": "pipelines.any_to_any",
     "AudioTokenizer": "tokenizers.audio",
     "EmbeddingPipeline": "pipelines.embed",
     "FramesTokenizer": "tokenizers.frames",
@@ -54,10 +61,12 @@ _HOMES = {
     "PaletteTokenizer": "tokenizers.patches",
     "PatchTokenizer": "tokenizers.patches",
     "SharedTransformer": "models.transformer",
+    "Sound": "pipelines.prompt_items",
     "SpeechToSpeechPipeline": "pipelines.text_to_speech",
     "SpeechToTextPipeline": "pipelines.text_to_speech",
     "TextToImagePipeline": "pipelines.text_to_image",
     "TextToSpeechPipeline": "pipelines.text_to_speech",
+    "TextToTextPipeline": "pipelines.text_to_text",
     "TextToVideoPipeline": "pipelines.text_to_video",
     "TextTokenizer": "tokenizers.text",
     "UnitsTokenizer": "tokenizers.units",

@@ -40,6 +40,13 @@ class Heard:
         return sum(a == b for a, b in zip(self.said, self.heard, strict=True)) / len(self.said)
 
 
+def with_all(name: str, heard: Mapping[str, Heard]) -> dict[str, Heard]:
+    """What was understood of all speakers together, under `name`, and of each, under "name, speaker"."""
+    said = [text for one in heard.values() for text in one.said]
+    understood = [text for one in heard.values() for text in one.heard]
+    return {name: Heard(said, understood)} | {f"{name}, {speaker}": one for speaker, one in heard.items()}
+
+
 def open_judge(folder: Path) -> DigitRecognizer:
     """One judge.
 
@@ -51,12 +58,14 @@ def open_judge(folder: Path) -> DigitRecognizer:
     return DigitRecognizer.from_pretrained(folder)
 
 
-def open_judges(folder: Path) -> dict[str, DigitRecognizer]:
-    """The judge of each speaker, as `train_digit_judge.py` leaves them: a folder per speaker.
+def open_judges(folder: Path, speakers: Sequence[str]) -> dict[str, DigitRecognizer]:
+    """The judge of each speaker, as `train_digit_judge.py` leaves them: a folder per speaker, or one judge of all.
 
     Raises:
         ValueError: there is none.
     """
+    if (folder / "config.json").is_file():
+        return dict.fromkeys(speakers, open_judge(folder))
     found = {path.parent.name: open_judge(path.parent) for path in folder.glob("*/config.json")}
     if not found:
         raise ValueError(f"{folder} must hold a folder with a judge for each speaker; train them first")
@@ -70,9 +79,9 @@ def judge_of(recognizer: DigitRecognizer) -> Judge:
 def real_and_reconstructed(
     model: SpeechModel, strings: DigitStrings, judges: Mapping[str, Judge], count: int
 ) -> tuple[Heard, Heard]:
-    """`count` validation strings of every speaker, as recorded, and as the tokens of the model give them back."""
+    """`count` validation strings for each speaker, as recorded, and as the tokens of the model give them back."""
     rate = model.audio_tokenizer.sample_rate
-    spoken = by_speaker(strings(VALIDATION_NUMBER, count * len(strings.speakers)))
+    spoken = by_speaker(strings.of_any_length(VALIDATION_NUMBER, count * len(strings.speakers)))
     real, back = Heard([], []), Heard([], [])
     for speaker, utterances in spoken.items():
         sounds = [one.sound for one in utterances]
@@ -100,7 +109,7 @@ def writes(model: SpeechModel, strings: DigitStrings, count: int) -> dict[str, H
     pipeline = SpeechToTextPipeline(model)
     return {
         speaker: Heard([one.text for one in said], [only_digits(t) for t in pipeline([one.sound for one in said])])
-        for speaker, said in by_speaker(strings(VALIDATION_NUMBER, count)).items()
+        for speaker, said in by_speaker(strings.of_any_length(VALIDATION_NUMBER, count)).items()
     }
 
 

@@ -10,7 +10,7 @@ H W pixels, h w grid of codes.
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -84,23 +84,30 @@ def jpeg_at(image: Image.Image, bits_per_pixel: float, subsampling: str) -> tupl
 
 
 @torch.no_grad()
-def reconstruct(tokenizer: MediaTokenizer, image: Image.Image, device: str | torch.device) -> tuple[Rate, Image.Image]:
-    """The tokenizer's figures, and the picture that it gives back."""
+def reconstruct(
+    tokenizer: MediaTokenizer, image: Image.Image, device: str | torch.device, encode: Callable[[Tensor], Tensor]
+) -> tuple[Rate, Image.Image]:
+    """The tokenizer's figures with the ids that `encode` finds, and the picture that it makes of them."""
     pixels: Tensor = to_tensor(image).unsqueeze(0).to(device)  # (1, 3, H, W)
     size = (image.height, image.width)
-    decoded = to_pil(tokenizer.decode(tokenizer.encode(pixels), size)[0].cpu())
+    decoded = to_pil(tokenizer.decode(encode(pixels), size)[0].cpu())
     return rate(image, decoded, math.prod(tokenizer.grid(size)) * math.log2(tokenizer.vocab_size)), decoded
 
 
 def compare_with_jpeg(
-    tokenizer: MediaTokenizer, image: Image.Image, device: str | torch.device = "cpu"
+    tokenizer: MediaTokenizer,
+    image: Image.Image,
+    device: str | torch.device = "cpu",
+    encode: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Comparison, Image.Image]:
     """The figures for one RGB picture; and on one sheet, from left to right: itself, ours, JPEG at no more bits.
+
+    `encode` finds ids (1, h, w) of a picture (1, 3, H, W) instead of the tokenizer's own.
 
     Raises:
         ValueError: it is too small for SSIM.
     """
-    ours, decoded = reconstruct(tokenizer, image, device)
+    ours, decoded = reconstruct(tokenizer, image, device, encode or tokenizer.encode)
     found = {name: jpeg_at(image, ours.bits_per_pixel, name) for name in SUBSAMPLINGS}
     best = max(found, key=lambda name: found[name][0].psnr)
     jpeg, jpeg_picture = found[best]

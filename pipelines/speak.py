@@ -17,7 +17,7 @@ from .sampler_settings import SamplerSettings
 DEFAULTS = {
     "ar": SamplerSettings(guidance_scale=1.5, temperature=0.7),
     "masked": SamplerSettings(guidance_scale=1.5, num_inference_steps=16, temperature=0.7, choice_temperature=2.0),
-    "diffusion": SamplerSettings(guidance_scale=1.5, num_inference_steps=16),
+    "diffusion": SamplerSettings(guidance_scale=3.0, num_inference_steps=16),
 }  # of speech
 
 

@@ -195,6 +195,10 @@ class DigitStrings:
         length = 1 + _choice(self.max_digits, generator_of(self.seed, number))
         return [self._utterance(length, number, generator_of(self.seed, number, i)) for i in range(count)]
 
+    def of_any_length(self, number: int, count: int) -> list[Utterance]:
+        """One from each of `count` batches, from `number` on: strings of all lengths, to be tried with."""
+        return [said for batch in range(number, number + count) for said in self(batch, 1)]
+
     def _utterance(self, length: int, number: int, generator: torch.Generator) -> Utterance:
         speaker = self.speakers[_choice(len(self.speakers), generator)]
         said = self.voices.say([_choice(10, generator) for _ in range(length)], speaker, number, generator)

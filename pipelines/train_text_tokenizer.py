@@ -24,7 +24,7 @@ class TextTokenizerRecipe:
     min_frequency: int = 2
 
 
-def texts_of(specs: Sequence[str]) -> Iterator[str]:
+def documents_of(specs: Sequence[str]) -> Iterator[str]:
     """The texts of "scenes", of folders and tars (their captions), and of text files, one after the other.
 
     Raises:
@@ -33,9 +33,15 @@ def texts_of(specs: Sequence[str]) -> Iterator[str]:
     for name, _ in map(parse_spec, specs):
         path = Path(name)
         if path.suffix.lower() in SUFFIXES and not path.is_dir():
-            yield from _blocks(_read(path))
+            yield _read(path)
         else:
             yield from filter(None, open_source([name], 64, 0, whole).captions())
+
+
+def texts_of(specs: Sequence[str]) -> Iterator[str]:
+    """`documents_of` the specs, long ones cut between paragraphs."""
+    for document in documents_of(specs):
+        yield from _blocks(document)
 
 
 def _read(path: Path) -> str:

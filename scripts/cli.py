@@ -32,7 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "text-to-speech": ("text_to_speech", "say texts, by any of the three decoders"),
     "speech-to-text": ("speech_to_text", "write what recordings say"),
     "speech-to-speech": ("speech_to_speech", "answer recordings by sounds, no text in between"),
+    "text-to-text": ("text_to_text", "continue a text"),
+    "any-to-any": ("any_to_any", "texts and media in, a text, picture, clip or sound out"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes or clips"),
+    "evaluate-speech": ("evaluate_speech", "how well a model of speech says, writes down and answers digits"),
     "embed": ("embed", "a vector of each text, picture and clip, alike where they tell the same"),
     "evaluate-embed": ("evaluate_embed", "how well these vectors find pictures by captions, and captions by pictures"),
     "tokenize": ("tokenize_files", "turn texts, pictures and clips into token shards, or check the sums of shards"),
@@ -42,8 +45,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts, pictures, clips or sounds on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
     "train-embed": ("train_embed", "train the head that makes the vectors, on a transformer that stays as it is"),
-    "evaluate-speech": ("evaluate_speech", "how well a model of speech says, writes down and answers digits"),
     "train-speech": ("train_speech", "train the shared transformer to say, to write down and to answer speech"),
+    "train-text": ("train_text", "train the shared transformer on text alone, to continue it"),
+    "compare-text": ("compare_text", "n-grams and transformers on the same text: bits per byte, in one HTML page"),
     "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),
 }
 

@@ -1,8 +1,8 @@
 """How well a model of speech says digits, writes them down, and answers sums of two digits.
 
 --digits are the recordings that it learned from, of which the last takes were held apart; --judges is a folder of
-recognizers that train_digit_judge.py made, each of which never heard the speaker whom it judges. Prints tables; with
---out also writes evaluation.json, every string with what was understood of it.
+recognizers that train_digit_judge.py made, each of which never heard the speaker whom it judges, or one that knows all
+speakers. Prints tables; with --out also writes evaluation.json, every string with what was understood of it.
 """
 
 import argparse
@@ -47,19 +47,20 @@ def run(arguments: argparse.Namespace) -> int:
         open_judges,
         real_and_reconstructed,
         says,
+        with_all,
         writes,
     )
     from tokenloom.pipelines.speech_model import SpeechModel
     from tokenloom.pipelines.spoken_digits import DigitStrings, DigitSums
 
     model = SpeechModel.from_pretrained(arguments.model).to(open_device(arguments.device))
-    judges = {name: judge_of(recognizer) for name, recognizer in open_judges(arguments.judges).items()}
+    judges = {name: judge_of(found) for name, found in open_judges(arguments.judges, model.voices).items()}
     rate, seed = model.audio_tokenizer.sample_rate, arguments.seed
     speakers = sorted(set(model.voices) & judges.keys())
     if not speakers:
         raise ValueError(f"the voices {model.voices} have no judge among {sorted(judges)}; train theirs")
     real = DigitStrings(arguments.digits, sample_rate=rate, seed=seed, speakers=speakers, vary=None)
-    texts = [one.text for batch in range(arguments.strings) for one in real(batch, 1)]
+    texts = [one.text for one in real.of_any_length(0, arguments.strings)]
     how = {
         "guidance_scale": arguments.guidance_scale,
         "num_inference_steps": arguments.steps,
@@ -70,15 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
     rows = {"recordings": recorded, "their codes": reconstructed}
     if "speak" in model.tasks:
         for decoder in arguments.decoders:
-            for speaker, heard in says(model, decoder, judges, texts, seed=seed, **how).items():
-                rows[f"{decoder}, {speaker}"] = heard
+            rows |= with_all(decoder, says(model, decoder, judges, texts, seed=seed, **how))
     if "write" in model.tasks:
-        for speaker, heard in writes(model, real, arguments.strings * len(speakers)).items():
-            rows[f"written, {speaker}"] = heard
+        rows |= with_all("written", writes(model, real, arguments.strings * len(speakers)))
     if "answer" in model.tasks:
         sums = DigitSums(arguments.digits, sample_rate=rate, seed=seed, speakers=speakers, vary=None)
         for decoder in arguments.decoders:
-            rows[f"answers, {decoder}"] = answers(model, decoder, sums, judges, arguments.strings, seed=seed)
+            rows[f"answers, {decoder}"] = answers(model, decoder, sums, judges, len(texts) * len(speakers), seed=seed)
     print(f"{'':24} {'strings':>8} {'digits recognized':>18} {'+-95%':>7} {'strings right':>14} {'+-95%':>7}")
     for name, heard in rows.items():
         report[name] = row_of(heard)

@@ -104,6 +104,13 @@ def test_the_command_prints_a_row_for_everything_and_writes_every_string(digits,
         assert row in printed
     report = json.loads((tmp_path / "evaluation.json").read_text())
     assert [len(pair) for pair in report["ar, ann"]["strings"]] == [2, 2]
+    assert report["ar"]["strings"] == report["ar, ann"]["strings"] + report["ar, bo"]["strings"]
+
+
+def test_one_judge_may_know_all_speakers(tmp_path):
+    DigitRecognizer(DigitRecognizerConfig(num_mels=8, width=8, num_blocks=1)).save_pretrained(tmp_path)
+    found = evaluate_speech.open_judges(tmp_path, SPEAKERS)
+    assert list(found) == list(SPEAKERS) and found["ann"] is found["bo"]
 
 
 def test_judges_that_are_not_there_are_told(digits, tmp_path, capsys):

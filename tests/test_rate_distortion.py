@@ -77,7 +77,7 @@ def test_a_jpeg_carries_no_metadata():
 @pytest.mark.parametrize(("size", "codes"), [((16, 12), 12), ((17, 13), 20)])
 def test_our_bits_are_those_of_every_code_and_the_padded_ones(size, codes):
     tokenizer = toy_image_tokenizer()
-    found, decoded = reconstruct(tokenizer, photo(*size), "cpu")
+    found, decoded = reconstruct(tokenizer, photo(*size), "cpu", tokenizer.encode)
     assert found.bits_per_pixel == pytest.approx(codes * math.log2(tokenizer.vocab_size) / math.prod(size))
     assert decoded.size == size
 

@@ -104,6 +104,13 @@ def test_training_varies_and_validation_does_not(folder):
     assert 1 / 1.07 < min(ratios) < 0.99 and 1.01 < max(ratios) < 1 / 0.93
 
 
+def test_strings_to_try_have_all_lengths_and_are_those_of_their_batches(folder):
+    source = strings(folder)
+    mixed = source.of_any_length(5, 30)
+    assert {len(said.digits) for said in mixed} == {1, 2, 3}
+    assert torch.equal(mixed[2].sound, source(7, 1)[0].sound) and len(mixed) == 30
+
+
 def test_at_another_speed_nothing_else_changes(folder):
     plain, faster = strings(folder)(0, 20), strings(folder, vary=at_another_speed)(0, 20)
     for before, after in zip(plain, faster, strict=True):

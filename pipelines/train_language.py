@@ -1,0 +1,182 @@
+"""Pretrain the shared transformer on text alone: every token is learned from those before it.
+
+All texts, END after each, are one stream of tokens. A window of it is one example, BEGIN put before: an epoch is all
+windows of the stream once, in an order and from a first token of its own. So nothing is padded or left out, and a
+window may hold the end of one text and the beginning of the next.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..data.loader import generator_of, permutation
+from ..models.attention import plain_products
+from ..models.language_objectives import next_token_loss
+from ..models.optimizers import muon_and_adamw
+from ..models.schedules import trapezoid
+from ..models.transformer import SharedTransformer, TransformerConfig
+from ..tokenizers.text import TextTokenizer
+from ..tokenizers.vocabulary import Vocabulary
+from .text_to_text import TextToTextPipeline
+from .train_loop import LoopConfig, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageRecipe:
+    data: tuple[str, ...] = ()  # where the texts come from, in words
+    steps: int = 2000
+    batch_size: int = 16  # windows
+    window: int = 128  # tokens
+    muon_lr: float = 4e-3
+    adamw_lr: float = 4e-3
+    warmup: int = 50
+    decay: float = 0.5  # share of the steps over which the rate falls to zero
+    ema_decay: float = 0.99
+    bfloat16: bool = False  # products in bfloat16, the rest in float32; pays where the processor has units for it
+    seed: int = 0
+    evaluate_every: int = 500
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
+
+
+def split_texts(texts: Iterable[str], *, share: float = 0.05, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Texts to train on, and the last `share` of all letters, to validate on, of texts in an order drawn from `seed`.
+
+    The text that lies across the border is cut in two, at the end of a line where it has some.
+
+    Raises:
+        ValueError: there is no text, or too little to cut.
+    """
+    known = [text for text in texts if text]
+    order = torch.randperm(len(known), generator=generator_of(seed)).tolist()
+    border = round(sum(map(len, known)) * (1 - share))
+    train_texts: list[str] = []
+    validation: list[str] = []
+    for text in (known[index] for index in order):
+        cut = min(max(border, 0), len(text))
+        if 0 < cut < len(text):
+            cut = text.rfind("\n", 0, cut) + 1 or cut
+        train_texts.append(text[:cut])
+        validation.append(text[cut:])
+        border -= len(text)
+    train_texts, validation = [*filter(None, train_texts)], [*filter(None, validation)]
+    if not train_texts or not validation:
+        raise ValueError("training needs texts, and some of them to validate on, got too little; name longer files")
+    return train_texts, validation
+
+
+def token_stream(texts: Sequence[str], tokenizer: TextTokenizer, end: int) -> Tensor:
+    """The ids of all texts one after the other, int64 (L,), `end` after each."""
+    ids = [[*tokens, end] for tokens in tokenizer.encode_batch(texts)]
+    return torch.cat([torch.tensor(tokens, dtype=torch.long) for tokens in ids])
+
+
+class Windows:
+    """Number -> int64 (B, W): a batch of windows of a stream that is read as a ring.
+
+    Raises:
+        ValueError: the stream is shorter than a window.
+    """
+
+    def __init__(self, stream: Tensor, recipe: LanguageRecipe):
+        if len(stream) < recipe.window:
+            raise ValueError(
+                f"the text must fill a window of {recipe.window} tokens, got {len(stream)}; add text or take a "
+                "smaller window"
+            )
+        self.stream, self.recipe = stream, recipe
+        self.per_epoch = len(stream) // recipe.window
+
+    def __call__(self, number: int) -> Tensor:
+        recipe, rows = self.recipe, []
+        for position in range(number * recipe.batch_size, (number + 1) * recipe.batch_size):
+            epoch, slot = divmod(position, self.per_epoch)
+            first = int(torch.randint(len(self.stream), (), generator=generator_of(recipe.seed, epoch, 1)))
+            window = int(permutation(recipe.seed, epoch, self.per_epoch)[slot])
+            rows.append(first + window * recipe.window + torch.arange(recipe.window))
+        return self.stream[torch.stack(rows) % len(self.stream)]
+
+
+def gigaflops_per_step(config: TransformerConfig, recipe: LanguageRecipe) -> float:
+    """Of a training step: products with weights, 2 forward and 4 back, and of attention; a product and a sum are 2."""
+    width = config.width
+    block = 4 * width**2 + 3 * width * config.hidden
+    attention = 2 * width * recipe.window  # of each token with all of its window, those after it too: they are masked
+    head = (Vocabulary(config.text_vocab_size, {}).special("end") + 1) * width
+    products = config.num_layers * (block + attention) + head  # of a token
+    return 6 * products * recipe.batch_size * recipe.window / 1e9
+
+
+def plan(model: SharedTransformer, recipe: LanguageRecipe, stream: Tensor, *, gigaflops: float = 50.0) -> str:
+    """What is about to happen: parameters, arithmetic, epochs, and minutes at `gigaflops` a second."""
+    parameters = sum(p.numel() for p in model.parameters())
+    total = gigaflops_per_step(model.config, recipe) * recipe.steps
+    tokens = recipe.steps * recipe.batch_size * recipe.window
+    return (
+        f"transformer: {parameters / 1e6:.2f} M parameters; {recipe.steps} steps of {recipe.batch_size} windows of "
+        f"{recipe.window} tokens: {tokens / 1e6:.2f} M tokens, {tokens / len(stream):.1f} times the text; "
+        f"{total / 1e3:.1f} TFLOP, about {total / gigaflops / 60:.0f} minutes at {gigaflops:.0f} GFLOP/s"
+    )
+
+
+def train_language(
+    config: TransformerConfig,
+    recipe: LanguageRecipe,
+    texts: Sequence[str],
+    validation: Sequence[str],
+    tokenizer: TextTokenizer,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str | torch.device = "cpu",
+    say: Callable[[str], None] = print,
+) -> TextToTextPipeline:
+    """Train and return the finished model; checkpoints and curves are written under `out`.
+
+    The curves hold `validation_bits_per_byte`, on the texts `validation`.
+
+    Raises:
+        TrainingError: see `train`.
+        ValueError: the texts do not fill a window, or the tokenizer does not fit the config.
+    """
+    torch.manual_seed(recipe.seed)  # only the initial weights come from here
+    model = SharedTransformer(config).to(device)
+    pipeline_of(model, tokenizer, recipe)  # refuses what does not fit, before anything is written
+    stream = token_stream(texts, tokenizer, model.vocabulary.special("end"))
+    windows = Windows(stream, recipe)
+    say(plan(model, recipe, stream))
+
+    def loss(module: nn.Module, number: int) -> tuple[Tensor, dict[str, float]]:
+        ids = windows(number).to(device)
+        with plain_products(), torch.autocast(ids.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+            return next_token_loss(cast(SharedTransformer, module), ids), {}
+
+    def evaluate(module: nn.Module, step: int) -> dict[str, float]:
+        pipeline = pipeline_of(cast(SharedTransformer, module), tokenizer, recipe)
+        return {"validation_bits_per_byte": pipeline.bits_per_byte(*validation)}
+
+    loop = LoopConfig(
+        steps=recipe.steps,
+        schedule=trapezoid(recipe.steps, warmup=recipe.warmup, decay=recipe.decay),
+        ema_decay=recipe.ema_decay,
+        evaluate_every=recipe.evaluate_every,
+        checkpoint_every=recipe.checkpoint_every,
+    )
+    digest = hashlib.sha256(stream.numpy().tobytes()).hexdigest()
+    state: dict[str, Any] = {"config": asdict(config), "recipe": asdict(recipe), "text": digest}
+    dtype = torch.bfloat16 if recipe.bfloat16 else torch.float32
+    optimizers = muon_and_adamw(model.blocks, model, muon_lr=recipe.muon_lr, adamw_lr=recipe.adamw_lr, dtype=dtype)
+    average = train(model, loss, optimizers, loop, out, evaluate=evaluate, state=state, resume=resume, say=say)
+    return pipeline_of(cast(SharedTransformer, average), tokenizer, recipe)
+
+
+def pipeline_of(model: SharedTransformer, tokenizer: TextTokenizer, recipe: LanguageRecipe) -> TextToTextPipeline:
+    return TextToTextPipeline(model, tokenizer, window=recipe.window)
