@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # tells type checkers and editors what _HOMES tells Python
     from .tokenizers.mulaw import MuLawTokenizer
     from .tokenizers.patches import PaletteTokenizer, PatchTokenizer
     from .tokenizers.text import TextTokenizer
+    from .tokenizers.units import UnitsTokenizer
     from .tokenizers.video import VideoTokenizer
 
 __version__ = "0.1.0"
@@ -44,6 +45,7 @@ __all__ = [
     "TextToTextPipeline",
     "TextToVideoPipeline",
     "TextTokenizer",
+    "UnitsTokenizer",
     "VideoTokenizer",
     "__version__",
 ]
@@ -67,6 +69,7 @@ _HOMES = {
     "TextToTextPipeline": "pipelines.text_to_text",
     "TextToVideoPipeline": "pipelines.text_to_video",
     "TextTokenizer": "tokenizers.text",
+    "UnitsTokenizer": "tokenizers.units",
     "VideoTokenizer": "tokenizers.video",
 }
 

@@ -16,6 +16,7 @@ from ..tokenizers.mulaw import MuLawConfig, MuLawTokenizer
 from ..tokenizers.patches import PaletteTokenizer
 from ..tokenizers.pretrained import SHIPPED
 from ..tokenizers.text import TextTokenizer
+from ..tokenizers.units import UnitsTokenizer
 from ..tokenizers.video import VideoTokenizer
 
 
@@ -64,6 +65,7 @@ def open_tokenizer(
     | FramesTokenizer
     | MuLawTokenizer
     | AudioTokenizer
+    | UnitsTokenizer
 ):
     """The tokenizer of a key of `KINDS` and this name; of texts it stays on the CPU.
 
@@ -112,8 +114,10 @@ def open_video_tokenizer(name: str | Path, device: torch.device | str = "cpu") -
         raise ValueError(f"{folder}: config.json is not that of a video tokenizer ({error}); name another") from error
 
 
-def open_audio_tokenizer(name: str | Path, device: torch.device | str = "cpu") -> MuLawTokenizer | AudioTokenizer:
-    """The sound tokenizer of this name: one that needs no training, or a learned one.
+def open_audio_tokenizer(
+    name: str | Path, device: torch.device | str = "cpu"
+) -> MuLawTokenizer | AudioTokenizer | UnitsTokenizer:
+    """The sound tokenizer of this name: one that needs no training, a learned one, or one of speech units.
 
     Raises:
         ValueError: not found, or its files are damaged.
@@ -126,7 +130,8 @@ def open_audio_tokenizer(name: str | Path, device: torch.device | str = "cpu") -
     except ValueError as unknown:
         raise ValueError(f"{unknown}; untrained are {', '.join(UNTRAINED_SOUND)}") from None
     try:
-        return AudioTokenizer.from_pretrained(folder).to(device)
+        kind = UnitsTokenizer if "num_units" in _config(folder) else AudioTokenizer
+        return kind.from_pretrained(folder).to(device)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{folder}: config.json is not that of a sound tokenizer ({error}); name another") from error
 

@@ -25,7 +25,9 @@ from ..data.audio import read_audio
 from ..data.resample import resample
 from ..data.write_audio import to_int16
 from ..models.audio_metrics import si_sdr
-from ..tokenizers.audio import SAMPLE_RATE, AudioTokenizer
+from ..tokenizers.audio import AudioTokenizer
+from ..tokenizers.units import UnitsTokenizer
+from ..tokenizers.vocoder import SAMPLE_RATE
 from .speech_scores import speech_scores
 
 OPUS_BITS_PER_SECOND = 6000
@@ -128,7 +130,7 @@ def codec2(mode: int) -> Codec | None:
 
 
 @torch.no_grad()
-def compare_codecs(tokenizer: AudioTokenizer, sound: Tensor) -> dict[str, tuple[SpeechRate, Tensor]]:
+def compare_codecs(tokenizer: AudioTokenizer | UnitsTokenizer, sound: Tensor) -> dict[str, tuple[SpeechRate, Tensor]]:
     """Figures of each way for one sound (1, 1, S) in [-1, 1], and what each gives back: codecs that are there, and the
     tokenizer with each number of codebooks."""
     ways: dict[str, tuple[SpeechRate, Tensor]] = {}

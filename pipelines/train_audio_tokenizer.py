@@ -19,7 +19,9 @@ from ..data.write_audio import write_audio
 from ..models.audio_metrics import si_sdr
 from ..models.schedules import cosine
 from ..models.spectral_loss import mel_distance, phase_distance
-from ..tokenizers.audio import DELAY, HOP, SAMPLE_RATE, AudioTokenizer, AudioTokenizerConfig
+from ..tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from ..tokenizers.units import UnitsTokenizer
+from ..tokenizers.vocoder import DELAY, HOP, SAMPLE_RATE
 from .code_diagnostics import code_usage
 from .picture_sources import VALIDATION_NUMBER
 from .sound_sources import SoundSource
@@ -57,18 +59,42 @@ class AudioLosses(nn.Module):
         """Sounds (B, 1, t HOP), told by so many codebooks each, int64 (B,) -> what to minimize, and figures to show."""
         with torch.autocast(sounds.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
             outputs, _ = self.tokenizer(sounds, num_levels)
-        outputs, targets = outputs.float(), sounds[:, :, : outputs.shape[2]]
-        value = mel_distance(outputs, targets, SAMPLE_RATE).mean()
-        figures = {"mel_train": float(value.detach()), "si_sdr_train": float(si_sdr(outputs.detach(), targets).mean())}
-        if self.recipe.phases:
-            value = value + self.recipe.phases * phase_distance(outputs, targets, SAMPLE_RATE).mean()
-        return value, figures
+        return sound_loss(outputs.float(), sounds[:, :, : outputs.shape[2]], phases=self.recipe.phases)
+
+
+def sound_loss(outputs: Tensor, targets: Tensor, *, phases: float = 0.0) -> tuple[Tensor, dict[str, float]]:
+    """What is to be less of sounds (B, 1, S) beside their targets, to the ear, and figures to show.
+
+    `phases` is the weight of the error of the complex spectrum, beside that of log-mel energies.
+    """
+    value = mel_distance(outputs, targets, SAMPLE_RATE).mean()
+    figures = {"mel_train": float(value.detach()), "si_sdr_train": float(si_sdr(outputs.detach(), targets).mean())}
+    if phases:
+        value = value + phases * phase_distance(outputs, targets, SAMPLE_RATE).mean()
+    return value, figures
 
 
 def random_levels(num_codebooks: int, count: int, seed: int, number: int) -> Tensor:
     """How many codebooks each example of a batch is told by, int64 (count,) in [`FEWEST`, num_codebooks]."""
     fewest = min(FEWEST, num_codebooks)
     return torch.randint(fewest, num_codebooks + 1, (count,), generator=generator_of(seed, number, 2))
+
+
+def sound_scores(heard: Tensor, sounds: Tensor) -> dict[str, float]:
+    """Mean mel distance and SI-SDR of what came back of sounds (N, 1, S), and STOI and PESQ where installed."""
+    return {
+        "mel": float(mel_distance(heard, sounds, SAMPLE_RATE).mean()),
+        "si_sdr": float(si_sdr(heard, sounds).mean()),
+        **speech_scores(heard, sounds, SAMPLE_RATE),
+    }
+
+
+def write_heard(out: Path, sounds: Tensor, heard: Tensor) -> None:
+    """The first `DRAWN` of sounds (N, 1, S) and what came back of them: spectrograms.png, and a wav of each kind."""
+    drawn, heard = sounds[:DRAWN].cpu(), heard[:DRAWN].cpu()
+    write_png(out / "spectrograms.png", side_by_side(drawn, heard, SAMPLE_RATE))
+    for name, wave in (("original", drawn), ("reconstruction", heard)):
+        write_audio(out / f"{name}.wav", wave.transpose(0, 1).flatten(1), SAMPLE_RATE)
 
 
 @torch.no_grad()
@@ -78,12 +104,7 @@ def diagnose(tokenizer: AudioTokenizer, sounds: Tensor) -> tuple[dict[str, float
     scores: dict[str, float] = {}
     for count in sorted({min(FEWEST, tokenizer.num_codebooks), tokenizer.num_codebooks}):
         heard = tokenizer.decode(ids[:, :count], (sounds.shape[2],))
-        found = {
-            "mel": float(mel_distance(heard, sounds, SAMPLE_RATE).mean()),
-            "si_sdr": float(si_sdr(heard, sounds).mean()),
-            **speech_scores(heard, sounds, SAMPLE_RATE),
-        }
-        scores |= {f"{name}_of_{count}": value for name, value in found.items()}
+        scores |= {f"{name}_of_{count}": value for name, value in sound_scores(heard, sounds).items()}
     for level, of_level in enumerate(ids.unbind(1), 1):
         in_use, bits = code_usage(of_level, tokenizer.vocab_size)
         scores |= {f"codes_in_use_{level}": in_use, f"bits_per_code_{level}": bits}
@@ -142,10 +163,7 @@ def train_audio_tokenizer(
 
     def evaluate(average: AudioTokenizer) -> dict[str, float]:
         scores, heard = diagnose(average, validation)
-        drawn, heard = validation[:DRAWN].cpu(), heard[:DRAWN].cpu()
-        write_png(out / "spectrograms.png", side_by_side(drawn, heard, SAMPLE_RATE))
-        for name, sounds in (("original", drawn), ("reconstruction", heard)):
-            write_audio(out / f"{name}.wav", sounds.transpose(0, 1).flatten(1), SAMPLE_RATE)
+        write_heard(out, validation, heard)
         return scores
 
     losses = AudioLosses(tokenizer, recipe)
@@ -165,6 +183,11 @@ def overfit_one(config: AudioTokenizerConfig, source: SoundSource, *, steps: int
     tokenizer = AudioTokenizer(replace(config, storage_dtype="float32"))
     sounds, _ = source(0, 1)
     tokenizer.start_linear(sounds)
+    return overfit_sound(tokenizer, sounds, steps)
+
+
+def overfit_sound(tokenizer: AudioTokenizer | UnitsTokenizer, sounds: Tensor, steps: int) -> float:
+    """Train on one sound (1, 1, S) alone; as `overfit_one`."""
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=5e-3, weight_decay=0.0)
     schedule = cosine(steps, warmup=10)
     for step in range(steps):

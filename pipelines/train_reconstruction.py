@@ -22,6 +22,7 @@ from ..models.losses import reconstruction_loss
 from ..models.schedules import cosine
 from ..tokenizers.audio import AudioTokenizer
 from ..tokenizers.image import ImageTokenizer
+from ..tokenizers.units import UnitsTokenizer
 from ..tokenizers.video import VideoTokenizer
 from .code_diagnostics import entropy_cliff
 from .train_loop import LoopConfig, TrainingError, train
@@ -169,7 +170,7 @@ def train_reconstruction(
 
 
 @torch.no_grad()
-def cost(tokenizer: Learned | AudioTokenizer, shape: tuple[int, ...]) -> tuple[float, float]:
+def cost(tokenizer: Learned | AudioTokenizer | UnitsTokenizer, shape: tuple[int, ...]) -> tuple[float, float]:
     """FLOP of training on one example, (3, H, W), (3, T, H, W) or (1, S), and bytes kept for its backward pass."""
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -41,10 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.picture_sources import held_out_of
     from tokenloom.pipelines.speech_distortion import SpeechRate, compare_codecs, mean
     from tokenloom.pipelines.speech_scores import missing
-    from tokenloom.tokenizers.audio import AudioTokenizer
+    from tokenloom.tokenizers.mulaw import MuLawTokenizer
 
     tokenizer = open_audio_tokenizer(arguments.tokenizer, open_device(arguments.device))
-    if not isinstance(tokenizer, AudioTokenizer):
+    if isinstance(tokenizer, MuLawTokenizer):
         raise ValueError(f"{arguments.tokenizer} must be a learned sound tokenizer, which has a bit rate to compare")
     for line in missing():
         print(line, file=sys.stderr)

@@ -1,8 +1,8 @@
-"""Train a tokenizer on your own files: of texts, of pictures, of clips, or of sounds.
+"""Train a tokenizer on your own files: of texts, of pictures, of clips, of sounds, or of units of speech.
 
 --data takes "scenes" (the built-in world), folders and tars of pictures with captions, and, for texts, text files.
 Several are mixed; "scenes:3 photos:1" draws three scenes to one photo. A folder or tar of clips gives pieces of them to
-`video` and their frames to `image`; a folder or tar of sounds gives pieces of a second to `audio`.
+`video` and their frames to `image`; a folder or tar of sounds gives pieces of a second to `audio` and `units`.
 """
 
 import argparse
@@ -16,9 +16,12 @@ from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, ope
 if TYPE_CHECKING:
     from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
     from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from tokenloom.tokenizers.units import UnitsTokenizer, UnitsTokenizerConfig
     from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
 
-Config = TypeVar("Config", "ImageTokenizerConfig", "VideoTokenizerConfig", "AudioTokenizerConfig")
+Config = TypeVar(
+    "Config", "ImageTokenizerConfig", "VideoTokenizerConfig", "AudioTokenizerConfig", "UnitsTokenizerConfig"
+)
 
 TEXT = ("vocab_size", "special_tokens", "normalization", "lowercase", "min_frequency")
 ARCHITECTURE = ("stride", "levels", "widths", "encoder_blocks", "decoder_blocks", "storage_dtype")
@@ -32,7 +35,15 @@ VIDEO = (*IN_TIME, "frames", "rate", "motion")
 SOUND = ("width", "fine_width", "window", "storage_dtype")
 SOUND_RECIPE = ("steps", "batch_size", "learning_rate", "freeze_encoder", "bfloat16", "seed", "phases")
 AUDIO = (*SOUND, *SOUND_RECIPE, "init", "device", "resume", "overfit_one")
-KINDS = {"text": TEXT, "image": (*LEARNED, "plain"), "video": (*LEARNED, *VIDEO), "audio": AUDIO}  # what each takes
+UNITS_RECIPE = ("steps", "batch_size", "learning_rate", "bfloat16", "seed")
+UNITS = ("num_units", "unit_rate", *SOUND)
+KINDS = {  # what each takes
+    "text": TEXT,
+    "image": (*LEARNED, "plain"),
+    "video": (*LEARNED, *VIDEO),
+    "audio": AUDIO,
+    "units": (*UNITS, *UNITS_RECIPE, "init", "device", "resume", "overfit_one"),
+}
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -107,9 +118,13 @@ def build_parser() -> argparse.ArgumentParser:
     video.add_argument("--motion", type=float, metavar="WEIGHT", help="of the error of what moves; default: 0.1")
 
     audio = parser.add_argument_group("audio: a spectral vocoder around a residual FSQ, 8 codebooks at 50 Hz")
-    audio.add_argument("--width", type=int, metavar="N", help="channels at 50 Hz; default: 192")
-    audio.add_argument("--fine-width", type=int, metavar="N", help="channels at 100 Hz; default: 160")
+    audio.add_argument("--width", type=int, metavar="N", help="channels at 50 Hz; default: 192; of units, 128")
+    audio.add_argument("--fine-width", type=int, metavar="N", help="channels at 100 Hz; default: 160; of units, 128")
     audio.add_argument("--phases", type=float, metavar="WEIGHT", help="of the error of phases; default: 0.1")
+
+    units = parser.add_argument_group("units: k-means on patches of log-mel spectrogram; the vocoder as of audio")
+    units.add_argument("--num-units", type=int, metavar="N", help="kinds of units; default: 256")
+    units.add_argument("--unit-rate", type=int, choices=(25, 50), help="units a second; default: 25")
     return parser
 
 
@@ -120,7 +135,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{option} is no option of {arguments.kind}")
     if arguments.out is None and not arguments.overfit_one:
         raise UsageError("--out DIR is needed")
-    trainers = {"text": train_text, "image": train_image, "video": train_video, "audio": train_audio}
+    trainers = {
+        "text": train_text,
+        "image": train_image,
+        "video": train_video,
+        "audio": train_audio,
+        "units": train_units,
+    }
     return trainers[arguments.kind](arguments)
 
 
@@ -224,7 +245,8 @@ def train_audio(arguments: argparse.Namespace) -> int:
         overfit_one,
         train_audio_tokenizer,
     )
-    from tokenloom.tokenizers.audio import SAMPLE_RATE, AudioTokenizer
+    from tokenloom.tokenizers.audio import AudioTokenizer
+    from tokenloom.tokenizers.vocoder import SAMPLE_RATE
 
     config, init = open_audio_config(arguments)
     recipe = AudioTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *SOUND_RECIPE))
@@ -245,6 +267,37 @@ def train_audio(arguments: argparse.Namespace) -> int:
     trained.save_pretrained(arguments.out)
     shipped = AudioTokenizer.from_pretrained(arguments.out)
     scores, _ = diagnose(shipped, source(VALIDATION_NUMBER, VALIDATION_PIECES)[0])
+    report(arguments.out, scores)
+    return 0
+
+
+def train_units(arguments: argparse.Namespace) -> int:
+    from tokenloom.pipelines import train_units
+    from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER
+    from tokenloom.pipelines.sound_sources import open_sound_source
+    from tokenloom.pipelines.train_audio_tokenizer import PIECE, VALIDATION_PIECES
+    from tokenloom.tokenizers.units import UnitsTokenizer
+    from tokenloom.tokenizers.vocoder import SAMPLE_RATE
+
+    config, init = open_units_config(arguments)
+    recipe = train_units.UnitsRecipe(data=tuple(arguments.data), **given(arguments, *UNITS_RECIPE))
+    source = open_sound_source(arguments.data, PIECE, SAMPLE_RATE, recipe.seed)
+    if arguments.overfit_one:
+        reached = train_units.overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
+        print(f"one sound reached a mel distance of {reached:.3f}")
+        return 0
+    trained = train_units.train_units(
+        config,
+        recipe,
+        source,
+        arguments.out,
+        resume=bool(arguments.resume),
+        init=init,
+        device=open_device(arguments.device or "cpu"),
+    )
+    trained.save_pretrained(arguments.out)
+    shipped = UnitsTokenizer.from_pretrained(arguments.out)
+    scores, _ = train_units.diagnose(shipped, source(VALIDATION_NUMBER, VALIDATION_PIECES)[0])
     report(arguments.out, scores)
     return 0
 
@@ -301,6 +354,22 @@ def open_audio_config(arguments: argparse.Namespace) -> "tuple[AudioTokenizerCon
     if not isinstance(found, AudioTokenizer):
         raise ValueError(f"--init {arguments.init} must be a learned tokenizer of sounds, not {type(found).__name__}")
     init = AudioTokenizer(stored_as_asked(found.config, asked))
+    init.load_state_dict(found.state_dict())
+    return init.config, init
+
+
+def open_units_config(arguments: argparse.Namespace) -> "tuple[UnitsTokenizerConfig, UnitsTokenizer | None]":
+    """As `open_config`, for units of speech."""
+    from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
+    from tokenloom.tokenizers.units import UnitsTokenizer, UnitsTokenizerConfig
+
+    asked = given(arguments, *UNITS)
+    if arguments.init is None:
+        return UnitsTokenizerConfig(**asked), None
+    found = open_audio_tokenizer(arguments.init)
+    if not isinstance(found, UnitsTokenizer):
+        raise ValueError(f"--init {arguments.init} must be a tokenizer of speech units, not {type(found).__name__}")
+    init = UnitsTokenizer(stored_as_asked(found.config, asked))
     init.load_state_dict(found.state_dict())
     return init.config, init
 

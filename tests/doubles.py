@@ -21,6 +21,7 @@ from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from tokenloom.tokenizers.sequence import Packed, media_positions, prompt_batch, text_positions
 from tokenloom.tokenizers.text import TextTokenizer
+from tokenloom.tokenizers.units import UnitsTokenizer, UnitsTokenizerConfig
 from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
 
 LEVELS = (4, 3)
@@ -90,6 +91,22 @@ def toy_audio_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> Audi
         tokenizer = AudioTokenizer(AudioTokenizerConfig(**({"levels": levels, "width": 12, "fine_width": 8} | changes)))
     if alive:
         awaken(tokenizer, seed)
+    return tokenizer.eval()
+
+
+def toy_units_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> UnitsTokenizer:
+    """Its 8 units are patches of noise of several loudnesses."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sizes = {"num_units": 8, "dims": 6, "width": 12, "fine_width": 8, "decoder_blocks": 1, "fine_blocks": 1}
+        tokenizer = UnitsTokenizer(UnitsTokenizerConfig(**(sizes | changes)))
+    loudness = torch.linspace(0, 30, 16_000).sin() * 0.2
+    tokenizer.start((loudness * torch.randn(4, 1, 16_000, generator=generator)).clamp(-1, 1), generator)
+    if alive:
+        centroids = tokenizer.centroids.clone()
+        awaken(tokenizer, seed)
+        tokenizer.centroids.copy_(centroids)
     return tokenizer.eval()
 
 

@@ -13,18 +13,9 @@ from tests.doubles import toy_audio_tokenizer
 from tokenloom.data.audio import read_audio
 from tokenloom.models.spectral_loss import mel_distance
 from tokenloom.pipelines.media_encoders import decode_sound, encode_sound
-from tokenloom.tokenizers.audio import (
-    BLOCK,
-    DELAY,
-    FRAME,
-    HOP,
-    SAMPLE_RATE,
-    STEP,
-    AudioTokenizer,
-    AudioTokenizerConfig,
-    overlap_add,
-)
+from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from tokenloom.tokenizers.protocol import MediaTokenizer
+from tokenloom.tokenizers.vocoder import BLOCK, DELAY, FRAME, HOP, SAMPLE_RATE, STEP, overlap_add
 
 CUTS = [97, 160, 320, 1000, 7919, 1 << 20]  # samples
 

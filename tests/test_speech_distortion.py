@@ -7,11 +7,11 @@ import shutil
 import pytest
 import torch
 
-from tests.doubles import toy_audio_tokenizer
+from tests.doubles import toy_audio_tokenizer, toy_units_tokenizer
 from tokenloom.data.write_audio import write_audio
 from tokenloom.pipelines.speech_distortion import SpeechRate, codec2, compare_codecs, delay, judged, mean, opus
 from tokenloom.scripts import speech_distortion
-from tokenloom.tokenizers.audio import SAMPLE_RATE
+from tokenloom.tokenizers.vocoder import SAMPLE_RATE
 
 
 def bursts(seconds: float = 1.5) -> torch.Tensor:
@@ -56,6 +56,13 @@ def test_codec2_is_left_out_where_it_is_not_installed(monkeypatch):
     ways = compare_codecs(toy_audio_tokenizer(), bursts())
     assert list(ways) == ["opus", "1 codebooks", "2 codebooks", "3 codebooks"]
     assert [ways[f"{count} codebooks"][0].bits_per_second for count in (1, 2, 3)] == pytest.approx([150, 300, 450])
+
+
+def test_speech_units_are_compared_at_their_one_rate(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    ways = compare_codecs(toy_units_tokenizer(), bursts())
+    assert list(ways) == ["opus", "1 codebooks"]
+    assert ways["1 codebooks"][0].bits_per_second == pytest.approx(3 * 25)
 
 
 def test_a_mean_is_that_of_each_figure():

@@ -26,7 +26,8 @@ from tokenloom.pipelines.train_audio_tokenizer import (
     train_audio_tokenizer,
 )
 from tokenloom.pipelines.train_loop import TrainingError
-from tokenloom.tokenizers.audio import HOP, SAMPLE_RATE, AudioTokenizer, AudioTokenizerConfig
+from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from tokenloom.tokenizers.vocoder import HOP, SAMPLE_RATE
 
 CONFIG = AudioTokenizerConfig(
     levels=((1, 1, 4, 2), (2, 4, 1, 1), (1, 2, 2, 2)), width=24, fine_width=16, encoder_blocks=1, fine_blocks=1

@@ -23,6 +23,7 @@ from tokenloom.tokenizers import pretrained
 from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from tokenloom.tokenizers.text import TextTokenizer
+from tokenloom.tokenizers.units import UnitsTokenizerConfig
 from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
 
 TOY = "--size 16 --stride 4 --levels 5,5,5 --widths 8 --encoder-blocks 1 --decoder-blocks 1 --batch-size 4".split()
@@ -246,7 +247,7 @@ def test_help_tells_the_defaults_of_the_recipes():
     shown = " ".join(train_tokenizer.build_parser().format_help().split())
     recipe, config, text = ReconstructionRecipe(), ImageTokenizerConfig(), TextTokenizerRecipe()
     video, clips = VideoTokenizerConfig(), VideoTokenizerRecipe()
-    sound, sounds = AudioTokenizerConfig(), AudioTokenizerRecipe()
+    sound, sounds, units = AudioTokenizerConfig(), AudioTokenizerRecipe(), UnitsTokenizerConfig()
     for option, value in {
         "--steps N": recipe.steps,
         "--batch-size N": recipe.batch_size,
@@ -260,6 +261,8 @@ def test_help_tells_the_defaults_of_the_recipes():
         "--width N": sound.width,
         "--fine-width N": sound.fine_width,
         "--phases WEIGHT": sounds.phases,
+        "--num-units N": units.num_units,
+        "--unit-rate {25,50}": units.unit_rate,
         "--vocab-size N": text.vocab_size,
         "--min-frequency N": text.min_frequency,
     }.items():

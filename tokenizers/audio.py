@@ -24,23 +24,26 @@ from torch import Tensor, nn
 
 from .image import zeroed
 from .linear_code import least_squares, principal_axes, unit_projection
-from .mel import mel_filters
 from .pretrained import Pretrained
-from .protocol import check_sound_ids, check_sounds, crop, fingerprint_of
+from .protocol import check_sound_ids, crop, fingerprint_of
 from .residual_quantizer import ResidualQuantizer, falling_levels
-from .streaming import BlockStream, Cache, CausalConv, TrimmedStream, name_layers, windows, with_past
+from .streaming import Cache, TrimmedStream, name_layers, windows
+from .vocoder import (
+    DELAY,
+    FLOOR,
+    FRAME,
+    HOP,
+    NUM_MELS,
+    OVERLAP,
+    SAMPLE_RATE,
+    STEP,
+    Block,
+    Decoder,
+    LogMel,
+    sound_decode_stream,
+    sound_stream,
+)
 
-SAMPLE_RATE = 16_000  # Hz
-STEP = 160  # samples
-OVERLAP = 3  # steps of a frame
-FRAME = OVERLAP * STEP
-HOP = 2 * STEP  # samples of a code
-DELAY = FRAME - STEP  # samples
-BLOCK = 10  # codes on which the networks run at once: 0.2 s
-NUM_MELS = 64
-NUM_BINS = FRAME // 2 + 1
-FLOOR = 1e-3  # of mel energies, magnitudes and levels: what is below counts as silence
-MAX_LOG_MAGNITUDE = math.log(FRAME)  # no frame in [-1, 1] has more
 FORMAT_VERSION = 1
 
 
@@ -74,29 +77,12 @@ class AudioTokenizerConfig:
         return len(self.levels[0])
 
 
-class Block(nn.Module):
-    """x + out(silu(conv(norm(x)))) for x (B, t, C); `out` starts at zero, so that a fresh block is the identity."""
-
-    def __init__(self, width: int, window: int):
-        super().__init__()
-        self.norm = nn.RMSNorm(width)
-        self.conv = CausalConv(width, 2 * width, window)
-        self.out = zeroed(nn.Linear(2 * width, width))
-
-    def forward(self, x: Tensor, cache: Cache) -> Tensor:
-        return x + self.out(F.silu(self.conv(self.norm(x.float()), cache)))
-
-
 class Encoder(nn.Module):
     """Steps of sound (B, 2 t, STEP) -> unbounded latents z_e (B, t, D)."""
 
-    hann: Tensor
-    filters: Tensor
-
     def __init__(self, config: AudioTokenizerConfig):
         super().__init__()
-        self.register_buffer("hann", torch.hann_window(FRAME), persistent=False)
-        self.register_buffer("filters", mel_filters(NUM_MELS, FRAME, SAMPLE_RATE).T, persistent=False)
+        self.log_mel = LogMel()
         self.linear = nn.Linear(2 * NUM_MELS, config.dims - 2)
         self.stem = nn.Linear(2 * (NUM_MELS + FRAME), config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.window) for _ in range(config.encoder_blocks))
@@ -114,61 +100,16 @@ class Encoder(nn.Module):
         envelope = self.linear(rearrange(log_mel, "B (t two) M -> B t (two M)", two=2))
         return torch.cat([pulses, envelope], dim=-1) + self.head(F.silu(x))  # (B, t, D)
 
-    def log_mel(self, frames: Tensor) -> Tensor:
-        """Frames (..., FRAME) -> log(1 + energy / FLOOR) in each mel band, (..., NUM_MELS), 0 for silence."""
-        return torch.log1p(torch.fft.rfft(frames * self.hann).abs() @ self.filters / FLOOR)
-
     def pulses(self, frames: Tensor) -> Tensor:
         """Frames (B, n, FRAME) -> where in the middle step of each its strongest pulse lies, (B, n), unbounded.
 
         That is where the frame resembles most what has its magnitudes and phases of zero. Bounded, 0 is the middle of
         the frame, -1 and 1 are half a step before and after it.
         """
-        spectrum = torch.fft.rfft(frames * self.hann)
+        spectrum = torch.fft.rfft(frames * self.log_mel.hann)
         likeness = torch.fft.irfft(spectrum * spectrum.abs(), FRAME)[..., STEP : 2 * STEP]
         place = (2 * likeness.argmax(-1) + 1) / STEP - 1  # in (-1, 1)
         return torch.atanh(place) / 0.8  # the bound of the quantizer, undone
-
-
-class Decoder(nn.Module):
-    """Latents (B, t, D) in (-1, 1) -> steps of sound (B, 2 t, STEP), `DELAY` samples late, not clamped."""
-
-    hann: Tensor
-    frequencies: Tensor  # radians per sample
-
-    def __init__(self, config: AudioTokenizerConfig):
-        super().__init__()
-        self.register_buffer("hann", torch.hann_window(FRAME), persistent=False)
-        frequencies = 2 * math.pi / FRAME * torch.arange(NUM_BINS)
-        self.register_buffer("frequencies", frequencies, persistent=False)
-        self.linear = nn.Linear(config.dims, 2 * NUM_BINS)
-        self.stem = CausalConv(config.dims, config.width, config.window)
-        self.blocks = nn.ModuleList(Block(config.width, config.window) for _ in range(config.decoder_blocks))
-        self.up = nn.Linear(config.width, 2 * config.fine_width)
-        self.fine_blocks = nn.ModuleList(Block(config.fine_width, config.window) for _ in range(config.fine_blocks))
-        self.head = zeroed(nn.Linear(config.fine_width, 2 * NUM_BINS))
-
-    def forward(self, latents: Tensor, cache: Cache) -> Tensor:
-        x = self.stem(latents, cache)
-        for block in self.blocks:
-            x = block(x, cache)
-        x = rearrange(self.up(x), "B t (two C) -> B (t two) C", two=2)
-        for block in self.fine_blocks:
-            x = block(x, cache)
-        log_magnitude, phase = self.head(F.silu(x)).float().chunk(2, dim=-1)
-        linear = rearrange(self.linear(latents).float(), "B t (two F) -> B (t two) F", two=2)
-        magnitude = (log_magnitude + linear).clamp(max=MAX_LOG_MAGNITUDE).exp()
-        pulses = FRAME / 2 + STEP / 2 * rearrange(latents[..., :2].float(), "B t two -> B (t two) 1")  # samples
-        frames = torch.fft.irfft(torch.polar(magnitude, phase - self.frequencies * pulses), FRAME)  # (B, n, FRAME)
-        return overlap_add(frames * self.hann, cache)
-
-
-def overlap_add(frames: Tensor, cache: Cache) -> Tensor:
-    """Frames (B, n, FRAME) of which one starts with each step -> steps (B, n, STEP): sums of what reaches them."""
-    ends = rearrange(with_past(frames, OVERLAP - 1, "overlap", cache), "B n (part s) -> B n part s", s=STEP)
-    starts = reversed(range(OVERLAP))  # part 0 of the newest frame, part 1 of the one before, ...
-    parts = [ends[:, start : start + frames.shape[1], part] for part, start in enumerate(starts)]
-    return torch.stack(parts).sum(0)
 
 
 class AudioTokenizer(nn.Module, Pretrained):
@@ -224,36 +165,20 @@ class AudioTokenizer(nn.Module, Pretrained):
         """Samples (B, 1, S), float32 in [-1, 1], pushed in pieces -> int64 ids (B, K, t)."""
         cache: Cache = {}
 
-        @torch.no_grad()
-        def run(sounds: Tensor) -> Tensor:
-            z_e = self.encoder(rearrange(sounds, "B 1 (n s) -> B n s", s=STEP), cache)
-            return rearrange(self.quantizer.latents_to_ids(self.quantizer.bound(z_e)), "B t K -> B K t")
+        def to_ids(steps: Tensor) -> Tensor:
+            latents = self.quantizer.bound(self.encoder(steps, cache))
+            return rearrange(self.quantizer.latents_to_ids(latents), "B t K -> B K t")
 
-        def nothing(sounds: Tensor) -> Tensor:
-            return torch.empty(len(sounds), self.num_codebooks, 0, dtype=torch.long, device=sounds.device)
-
-        samples = BLOCK * HOP
-        blocks = BlockStream(run, nothing, check_sounds, first=samples, block=samples, time=2, time_out=2)
-        return TrimmedStream(blocks, lambda count: self.grid((count,))[1], flush=DELAY)
+        return sound_stream(to_ids, self.num_codebooks, HOP)
 
     def decode_stream(self) -> TrimmedStream:
         """Int64 ids (B, k, t) of the first k codebooks, pushed in pieces -> samples (B, 1, t HOP - DELAY)."""
         cache: Cache = {}
-        skipped = DELAY  # samples before the first
 
-        @torch.no_grad()
-        def run(ids: Tensor) -> Tensor:
-            nonlocal skipped
-            steps = self.decoder(self.quantizer.ids_to_latents(rearrange(ids, "B k t -> B t k")), cache)
-            sounds = rearrange(steps, "B n s -> B 1 (n s)")[:, :, skipped:].clamp(-1, 1)
-            skipped = 0
-            return sounds
+        def to_steps(ids: Tensor) -> Tensor:
+            return self.decoder(self.quantizer.ids_to_latents(rearrange(ids, "B k t -> B t k")), cache)
 
-        def nothing(ids: Tensor) -> Tensor:
-            return torch.empty(len(ids), 1, 0, device=ids.device)
-
-        blocks = BlockStream(run, nothing, check_sound_ids, first=BLOCK, block=BLOCK, time=2, time_out=2)
-        return TrimmedStream(blocks, lambda count: count * HOP - DELAY)
+        return sound_decode_stream(to_steps, HOP)
 
     def encode(self, sounds: Tensor) -> Tensor:
         """Sounds (B, 1, S), float32 in [-1, 1] at 16 kHz -> int64 ids (B, K, t) in [0, vocab_size).
@@ -284,7 +209,7 @@ class AudioTokenizer(nn.Module, Pretrained):
         weight, bias = unit_projection(log_mel, principal_axes(log_mel, self.config.dims - 2))
         self.encoder.linear.weight.copy_(weight.T)
         cast(Tensor, self.encoder.linear.bias).copy_(bias)
-        log_magnitude = torch.fft.rfft(frames * self.encoder.hann).abs().clamp(min=FLOOR).log()
+        log_magnitude = torch.fft.rfft(frames * self.encoder.log_mel.hann).abs().clamp(min=FLOOR).log()
         pulses = rearrange(self.encoder.pulses(frames), "N (t two) -> (N t) two", two=2)
         latents = self.quantizer(torch.cat([pulses, log_mel @ weight + bias], dim=-1))
         weight, bias = least_squares(latents, rearrange(log_magnitude, pair, two=2))
