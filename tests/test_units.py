@@ -98,9 +98,9 @@ def test_a_later_unit_cannot_change_a_sample_that_is_complete(tokenizer):
 
 
 def test_the_vocoder_hears_the_units_before(tokenizer):
-    ids = torch.tensor([[[1, 2, 3, 3]]])
-    other = torch.tensor([[[1, 5, 3, 3]]])
-    last = slice(3 * tokenizer.config.hop_length + FRAME, None)  # past what windows of the other unit reach
+    ids = torch.tensor([[[1, 2, 3, 3, 3, 3]]])
+    other = torch.tensor([[[1, 5, 3, 3, 3, 3]]])
+    last = slice(2 * tokenizer.config.hop_length + FRAME, None)  # past what windows of the other unit reach
     assert not torch.equal(tokenizer.decode(ids)[..., last], tokenizer.decode(other)[..., last])
 
 
