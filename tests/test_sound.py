@@ -181,7 +181,7 @@ def learned(batch: SpeechBatch, decoders=tuple(ROLES), steps: int = 260):
 def test_a_tiny_model_says_one_batch_by_every_decoder():
     sounds = toy_sounds()
     ids, real = prompt_batch(TEXTS, toy_speaker().vocabulary)
-    model = learned(SpeechBatch(ids, real, None, sounds, None), steps=500)
+    model = learned(SpeechBatch(ids, real, None, sounds, None), steps=800)
     prompt = prompts_of(model)
     uniforms = torch.rand(len(TEXTS), STEPS + BOOKS, BOOKS, generator=chance(4))
     codes, spoken = speak_ar(model, prompt, uniforms, temperature=0.0)
