@@ -82,7 +82,7 @@ def compare_text(
     )
     arms = _ngrams(train_texts, on_bytes, comparison.orders)
     for arm in arms:
-        say(f"{arm.name}: {arm.parameters} counts in {arm.seconds:.1f} s")
+        say(f"{arm.name}: {arm.parameters} counts in {arm.seconds:.2f} s")
 
     def transformer(kind: str, tokenizer: TextTokenizer, own: LanguageRecipe) -> Arm:
         folder, sized = out / kind, _sized(config, tokenizer)
@@ -167,7 +167,7 @@ def _report(
                 "about": arm.about,
                 "bits_per_byte": round(arm.model.bits_per_byte(*held_out), 4),
                 "parameters": arm.parameters,
-                "seconds": arm.seconds if arm.seconds is None else round(arm.seconds, 2),
+                "seconds": arm.seconds if arm.seconds is None else round(arm.seconds, 3),
                 "teraflops": round(arm.teraflops, 3),
                 "epochs": round(arm.epochs, 2),
                 "costs": _costs(arm.model, shown),

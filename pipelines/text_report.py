@@ -75,9 +75,8 @@ def findings(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     best, others = ranked[0], ranked[1:]
     behind = ", ".join(f"{_name(arm)} {arm['bits_per_byte']:.2f}" for arm in others)
     lines = [f"Fewest bits per byte: {_name(best)}, {best['bits_per_byte']:.2f}{'; ' if behind else ''}{behind}."]
-    timed = [arm for arm in arms if arm["seconds"] is not None]
-    if len(timed) > 1:
-        fastest, slowest = (pick(timed, key=lambda arm: arm["seconds"]) for pick in (min, max))
+    if others and all(arm["seconds"] is not None for arm in arms):  # an unknown time may be the longest
+        fastest, slowest = (pick(arms, key=lambda arm: arm["seconds"]) for pick in (min, max))
         lines.append(
             f"Trained fastest: {_name(fastest)}, {_seconds(fastest['seconds'])}; "
             f"slowest: {_name(slowest)}, {_seconds(slowest['seconds'])}."
@@ -92,6 +91,8 @@ def _name(arm: Mapping[str, Any]) -> str:
 def _seconds(value: float | None) -> str:
     if value is None:
         return "resumed"
+    if value < 1:
+        return f"{1000 * value:.0f} ms"
     return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
 
 

@@ -136,6 +136,7 @@ def test_findings_name_the_best_first(report):
     assert fewest.index(best["name"]) == min(fewest.index(arm["name"]) for arm in arms)
     assert "1-gram" in fastest and "1.0 s" in fastest
     assert len(findings(arms[:1])) == 1
+    assert len(findings([*arms[:-1], arms[-1] | {"seconds": None}])) == 1  # nobody knows which was the slowest
 
 
 def test_prompts_are_beginnings_of_held_out_lines():
