@@ -7,42 +7,46 @@ Several are mixed; "scenes:3 photos:1" draws three scenes to one photo. A folder
 
 import argparse
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device
-
-if TYPE_CHECKING:
-    from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
-    from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
-    from tokenloom.tokenizers.units import UnitsTokenizer, UnitsTokenizerConfig
-    from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
-
-Config = TypeVar(
-    "Config", "ImageTokenizerConfig", "VideoTokenizerConfig", "AudioTokenizerConfig", "UnitsTokenizerConfig"
+from tokenloom.scripts.tokenizer_configs import (
+    CLIPS,
+    PICTURES,
+    SOUNDS,
+    UNITS,
+    audio_start,
+    image_start,
+    units_start,
+    video_start,
 )
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tokenloom.tokenizers.pretrained import Pretrained
+
+Trained = TypeVar("Trained", bound="Pretrained")
+
 TEXT = ("vocab_size", "special_tokens", "normalization", "lowercase", "min_frequency")
-ARCHITECTURE = ("stride", "levels", "widths", "encoder_blocks", "decoder_blocks", "storage_dtype")
 RECIPE = (
     *("steps", "batch_size", "learning_rate", "absolute", "edges", "adversarial"),
     *("freeze_encoder", "bfloat16", "seed"),
 )
-LEARNED = ("size", *ARCHITECTURE, *RECIPE, "init", "device", "workers", "resume", "overfit_one")
-IN_TIME = ("group", "window", "turns")
-VIDEO = (*IN_TIME, "frames", "rate", "motion")
-SOUND = ("width", "fine_width", "window", "storage_dtype")
-SOUND_RECIPE = ("steps", "batch_size", "learning_rate", "freeze_encoder", "bfloat16", "seed", "phases")
-AUDIO = (*SOUND, *SOUND_RECIPE, "init", "device", "resume", "overfit_one")
+LEARNED = ("size", *PICTURES, *RECIPE, "init", "device", "workers", "resume", "overfit_one")
+VIDEO = (*CLIPS, "frames", "rate", "motion")
 UNITS_RECIPE = ("steps", "batch_size", "learning_rate", "bfloat16", "seed")
-UNITS = ("num_units", "unit_rate", *SOUND)
+SOUND_RECIPE = (*UNITS_RECIPE, "freeze_encoder", "phases")
+OF_SOUNDS = ("init", "device", "resume", "overfit_one")
 KINDS = {  # what each takes
     "text": TEXT,
     "image": (*LEARNED, "plain"),
     "video": (*LEARNED, *VIDEO),
-    "audio": AUDIO,
-    "units": (*UNITS, *UNITS_RECIPE, "init", "device", "resume", "overfit_one"),
+    "audio": (*SOUNDS, *SOUND_RECIPE, *OF_SOUNDS),
+    "units": (*UNITS, *UNITS_RECIPE, *OF_SOUNDS),
 }
 
 
@@ -163,9 +167,8 @@ def train_image(arguments: argparse.Namespace) -> int:
         train_image_tokenizer,
     )
     from tokenloom.pipelines.train_reconstruction import to_range
-    from tokenloom.tokenizers.image import ImageTokenizer
 
-    config, init = open_config(arguments)
+    config, init = image_start(arguments)
     size = side_of(arguments, config.stride)
     recipe = ImageTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE, "plain"))
     source = open_source(arguments.data, size, recipe.seed, random_crop)
@@ -183,11 +186,7 @@ def train_image(arguments: argparse.Namespace) -> int:
         device=open_device(arguments.device or "cpu"),
         workers=arguments.workers or 0,
     )
-    trained.save_pretrained(arguments.out)
-    shipped = ImageTokenizer.from_pretrained(arguments.out)  # judged as it lies there, in its storage type
-    scores, _, _ = diagnose(shipped, to_range(source(VALIDATION_NUMBER, 256)[0]))
-    report(arguments.out, scores)
-    return 0
+    return finish(trained, diagnose, to_range(source(VALIDATION_NUMBER, 256)[0]), arguments.out)
 
 
 def train_video(arguments: argparse.Namespace) -> int:
@@ -201,9 +200,8 @@ def train_video(arguments: argparse.Namespace) -> int:
         overfit_one,
         train_video_tokenizer,
     )
-    from tokenloom.tokenizers.video import VideoTokenizer
 
-    config, init = open_video_config(arguments)
+    config, init = video_start(arguments)
     size = side_of(arguments, config.stride)
     frames = 17 if arguments.frames is None else arguments.frames
     rate = 12.0 if arguments.rate is None else arguments.rate
@@ -227,163 +225,47 @@ def train_video(arguments: argparse.Namespace) -> int:
         device=open_device(arguments.device or "cpu"),
         workers=arguments.workers or 0,
     )
-    trained.save_pretrained(arguments.out)
-    shipped = VideoTokenizer.from_pretrained(arguments.out)
-    scores, _, _ = diagnose(shipped, to_range(source(VALIDATION_NUMBER, VALIDATION_CLIPS)[0]))
-    report(arguments.out, scores)
-    return 0
+    return finish(trained, diagnose, to_range(source(VALIDATION_NUMBER, VALIDATION_CLIPS)[0]), arguments.out)
 
 
 def train_audio(arguments: argparse.Namespace) -> int:
-    from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER
-    from tokenloom.pipelines.sound_sources import open_sound_source
-    from tokenloom.pipelines.train_audio_tokenizer import (
-        PIECE,
-        VALIDATION_PIECES,
-        AudioTokenizerRecipe,
-        diagnose,
-        overfit_one,
-        train_audio_tokenizer,
-    )
-    from tokenloom.tokenizers.audio import AudioTokenizer
-    from tokenloom.tokenizers.vocoder import SAMPLE_RATE
+    from tokenloom.pipelines import train_audio_tokenizer as audio
 
-    config, init = open_audio_config(arguments)
-    recipe = AudioTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *SOUND_RECIPE))
-    source = open_sound_source(arguments.data, PIECE, SAMPLE_RATE, recipe.seed)
-    if arguments.overfit_one:
-        reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
-        print(f"one sound reached a mel distance of {reached:.3f}")
-        return 0
-    trained = train_audio_tokenizer(
-        config,
-        recipe,
-        source,
-        arguments.out,
-        resume=bool(arguments.resume),
-        init=init,
-        device=open_device(arguments.device or "cpu"),
-    )
-    trained.save_pretrained(arguments.out)
-    shipped = AudioTokenizer.from_pretrained(arguments.out)
-    scores, _ = diagnose(shipped, source(VALIDATION_NUMBER, VALIDATION_PIECES)[0])
-    report(arguments.out, scores)
-    return 0
+    config, init = audio_start(arguments)
+    recipe = audio.AudioTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *SOUND_RECIPE))
+    train = partial(audio.train_audio_tokenizer, config, recipe, init=init)
+    return train_on_sounds(arguments, recipe.seed, partial(audio.overfit_one, config), train, audio.diagnose)
 
 
 def train_units(arguments: argparse.Namespace) -> int:
-    from tokenloom.pipelines import train_units
+    from tokenloom.pipelines import train_units as units
+
+    config, init = units_start(arguments)
+    recipe = units.UnitsRecipe(data=tuple(arguments.data), **given(arguments, *UNITS_RECIPE))
+    train = partial(units.train_units, config, recipe, init=init)
+    return train_on_sounds(arguments, recipe.seed, partial(units.overfit_one, config), train, units.diagnose)
+
+
+def train_on_sounds(
+    arguments: argparse.Namespace,
+    seed: int,
+    overfit_one: Callable[..., float],
+    train: "Callable[..., Trained]",
+    diagnose: "Callable[[Trained, Tensor], tuple[Any, ...]]",
+) -> int:
     from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER
     from tokenloom.pipelines.sound_sources import open_sound_source
     from tokenloom.pipelines.train_audio_tokenizer import PIECE, VALIDATION_PIECES
-    from tokenloom.tokenizers.units import UnitsTokenizer
     from tokenloom.tokenizers.vocoder import SAMPLE_RATE
 
-    config, init = open_units_config(arguments)
-    recipe = train_units.UnitsRecipe(data=tuple(arguments.data), **given(arguments, *UNITS_RECIPE))
-    source = open_sound_source(arguments.data, PIECE, SAMPLE_RATE, recipe.seed)
+    source = open_sound_source(arguments.data, PIECE, SAMPLE_RATE, seed)
     if arguments.overfit_one:
-        reached = train_units.overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
+        reached = overfit_one(source, seed=seed, **given(arguments, "steps"))
         print(f"one sound reached a mel distance of {reached:.3f}")
         return 0
-    trained = train_units.train_units(
-        config,
-        recipe,
-        source,
-        arguments.out,
-        resume=bool(arguments.resume),
-        init=init,
-        device=open_device(arguments.device or "cpu"),
-    )
-    trained.save_pretrained(arguments.out)
-    shipped = UnitsTokenizer.from_pretrained(arguments.out)
-    scores, _ = train_units.diagnose(shipped, source(VALIDATION_NUMBER, VALIDATION_PIECES)[0])
-    report(arguments.out, scores)
-    return 0
-
-
-def open_config(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, ImageTokenizer | None]":
-    """What is asked for; or what --init brings, in the storage type that is asked for, and its weights."""
-    from tokenloom.pipelines.open_tokenizer import open_image_tokenizer
-    from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
-
-    asked = given(arguments, *ARCHITECTURE)
-    if arguments.init is None:
-        scales = num_scales(arguments)
-        widths = tuple(96 << scale for scale in range(scales))
-        usual = {"widths": widths, "encoder_blocks": (1,) * scales, "decoder_blocks": (2,) * scales}
-        return ImageTokenizerConfig(**(usual | asked)), None
-    found = open_image_tokenizer(arguments.init)
-    if not isinstance(found, ImageTokenizer):
-        raise ValueError(f"--init {arguments.init} must be a learned tokenizer, not {type(found).__name__}")
-    config = stored_as_asked(found.config, asked)
-    init = ImageTokenizer(config)
-    init.load_state_dict(found.state_dict())
-    return config, init
-
-
-def open_video_config(arguments: argparse.Namespace) -> "tuple[VideoTokenizerConfig, VideoTokenizer | None]":
-    """As `open_config`, for clips."""
-    from tokenloom.pipelines.open_tokenizer import open_video_tokenizer
-    from tokenloom.tokenizers.video import VideoTokenizer, VideoTokenizerConfig
-
-    asked = given(arguments, *ARCHITECTURE, *IN_TIME)
-    if arguments.init is None:
-        scales = num_scales(arguments)
-        widths = tuple(96 + 64 * scale for scale in range(scales))
-        usual = {"widths": widths, "encoder_blocks": (1, 2, 1)[:scales], "decoder_blocks": (2,) * scales}
-        return VideoTokenizerConfig(**(usual | asked)), None
-    found = open_video_tokenizer(arguments.init)
-    if not isinstance(found, VideoTokenizer):
-        raise ValueError(f"--init {arguments.init} must be a learned tokenizer of clips, not {type(found).__name__}")
-    config = stored_as_asked(found.config, asked)
-    init = VideoTokenizer(config)
-    init.load_state_dict(found.state_dict())
-    return config, init
-
-
-def open_audio_config(arguments: argparse.Namespace) -> "tuple[AudioTokenizerConfig, AudioTokenizer | None]":
-    """As `open_config`, for sounds."""
-    from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
-    from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
-
-    asked = given(arguments, *SOUND)
-    if arguments.init is None:
-        return AudioTokenizerConfig(**asked), None
-    found = open_audio_tokenizer(arguments.init)
-    if not isinstance(found, AudioTokenizer):
-        raise ValueError(f"--init {arguments.init} must be a learned tokenizer of sounds, not {type(found).__name__}")
-    init = AudioTokenizer(stored_as_asked(found.config, asked))
-    init.load_state_dict(found.state_dict())
-    return init.config, init
-
-
-def open_units_config(arguments: argparse.Namespace) -> "tuple[UnitsTokenizerConfig, UnitsTokenizer | None]":
-    """As `open_config`, for units of speech."""
-    from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
-    from tokenloom.tokenizers.units import UnitsTokenizer, UnitsTokenizerConfig
-
-    asked = given(arguments, *UNITS)
-    if arguments.init is None:
-        return UnitsTokenizerConfig(**asked), None
-    found = open_audio_tokenizer(arguments.init)
-    if not isinstance(found, UnitsTokenizer):
-        raise ValueError(f"--init {arguments.init} must be a tokenizer of speech units, not {type(found).__name__}")
-    init = UnitsTokenizer(stored_as_asked(found.config, asked))
-    init.load_state_dict(found.state_dict())
-    return init.config, init
-
-
-def num_scales(arguments: argparse.Namespace) -> int:
-    return {4: 1, 8: 2, 16: 3}[arguments.stride or 8]
-
-
-def stored_as_asked(found: Config, asked: dict[str, Any]) -> Config:
-    """Weights fit the architecture that they were trained in; only the type they are stored in may change."""
-    config = replace(found, **asked)
-    if replace(config, storage_dtype=found.storage_dtype) != found:
-        raise UsageError(f"--init brings {found}; leave out what differs from it")
-    return config
+    device = open_device(arguments.device or "cpu")
+    trained = train(source, arguments.out, resume=bool(arguments.resume), device=device)
+    return finish(trained, diagnose, source(VALIDATION_NUMBER, VALIDATION_PIECES)[0], arguments.out)
 
 
 def side_of(arguments: argparse.Namespace, stride: int) -> int:
@@ -394,8 +276,14 @@ def side_of(arguments: argparse.Namespace, stride: int) -> int:
     return size
 
 
-def report(out: Path, scores: dict[str, float]) -> None:
+def finish(
+    trained: "Trained", diagnose: "Callable[[Trained, Tensor], tuple[Any, ...]]", media: "Tensor", out: Path
+) -> int:
+    """Save it, and judge it as it lies there, in its storage type, on media that training did not see."""
+    trained.save_pretrained(out)
+    scores = diagnose(type(trained).from_pretrained(out), media)[0]
     print(f"{out}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    return 0
 
 
 if __name__ == "__main__":
