@@ -8,7 +8,7 @@ original above its reconstruction; and both as wav.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,14 +111,19 @@ def diagnose(tokenizer: AudioTokenizer, sounds: Tensor) -> tuple[dict[str, float
     return scores, heard
 
 
-def plan(recipe: AudioTokenizerRecipe, tokenizer: AudioTokenizer, *, gigaflops: float = 50.0) -> str:
-    """What is about to happen: parameters, bit rates, arithmetic, and hours at `gigaflops` a second."""
+def plan(recipe: AudioTokenizerRecipe, tokenizer: AudioTokenizer) -> str:
+    """What is about to happen: codebooks, bit rates, and the work."""
+    count = tokenizer.num_codebooks
+    rates = f"{tokenizer.bits_per_second(1) / 1000:.2f} to {tokenizer.bits_per_second(count) / 1000:.2f} kb/s"
+    return f"sound tokenizer: {count} codebooks of {tokenizer.vocab_size} codes, {rates}, " + work(recipe, tokenizer)
+
+
+def work(recipe: TrainingRecipe, tokenizer: AudioTokenizer | UnitsTokenizer, *, gigaflops: float = 50.0) -> str:
+    """Parameters, arithmetic, and hours at `gigaflops` a second."""
     parameters = sum(p.numel() for p in tokenizer.parameters())
     flop, _ = cost(tokenizer, (1, PIECE))
-    pieces, count = recipe.steps * recipe.batch_size, tokenizer.num_codebooks
-    rates = f"{tokenizer.bits_per_second(1) / 1000:.2f} to {tokenizer.bits_per_second(count) / 1000:.2f} kb/s"
+    pieces = recipe.steps * recipe.batch_size
     return (
-        f"sound tokenizer: {count} codebooks of {tokenizer.vocab_size} codes, {rates}, "
         f"{parameters / 1e6:.2f} M parameters\n"
         f"{recipe.steps} steps of {recipe.batch_size}: {pieces} pieces of {PIECE / SAMPLE_RATE:g} s, "
         f"{flop / 1e9:.2f} GFLOP each; {flop * pieces / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
@@ -151,26 +156,46 @@ def train_audio_tokenizer(
         raise ValueError("sounds must not all be silent; check the files")
     if init is None:
         tokenizer.start_linear(start)
-    validation = source(VALIDATION_NUMBER, VALIDATION_PIECES)[0].to(device)
     say(plan(recipe, tokenizer))
+
+    def batch(number: int) -> tuple[Tensor, Tensor]:
+        sounds, _ = source(number, recipe.batch_size)
+        return sounds, random_levels(tokenizer.num_codebooks, len(sounds), recipe.seed, number)
+
+    losses = AudioLosses(tokenizer, recipe)
+    trained = train_on_sounds(losses, recipe, batch, source, diagnose, out, resume=resume, device=device, say=say)
+    return cast(AudioTokenizer, trained)
+
+
+def train_on_sounds(
+    losses: nn.Module,
+    recipe: TrainingRecipe,
+    batch: Callable[[int], tuple[Tensor, ...]],
+    source: SoundSource,
+    diagnose: Callable[[Any, Tensor], tuple[dict[str, float], Tensor]],
+    out: Path,
+    *,
+    resume: bool,
+    device: str | torch.device,
+    say: Callable[[str], None],
+) -> nn.Module:
+    """`train_reconstruction` for tokenizers of sounds, which are heard, drawn and scored at each evaluation.
+
+    `batch` gives what `losses` takes at a step, `diagnose` the scores of a tokenizer on sounds and what comes back.
+    """
     for line in missing():
         say(line)
+    validation = source(VALIDATION_NUMBER, VALIDATION_PIECES)[0].to(device)
 
-    def batches(number: int) -> tuple[Tensor, Tensor]:
-        sounds, _ = source(number, recipe.batch_size)
-        levels = random_levels(tokenizer.num_codebooks, len(sounds), recipe.seed, number)
-        return sounds.to(device), levels.to(device)
-
-    def evaluate(average: AudioTokenizer) -> dict[str, float]:
+    def evaluate(average: nn.Module) -> dict[str, float]:
         scores, heard = diagnose(average, validation)
         write_heard(out, validation, heard)
         return scores
 
-    losses = AudioLosses(tokenizer, recipe)
-    trained = train_reconstruction(
-        losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say
-    )
-    return cast(AudioTokenizer, trained)
+    def batches(number: int) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(device) for tensor in batch(number))
+
+    return train_reconstruction(losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say)
 
 
 def overfit_one(config: AudioTokenizerConfig, source: SoundSource, *, steps: int = 300, seed: int = 0) -> float:

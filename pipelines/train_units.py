@@ -15,13 +15,11 @@ from torch import Tensor, nn
 
 from ..data.loader import generator_of
 from ..tokenizers.units import UnitsTokenizer, UnitsTokenizerConfig
-from ..tokenizers.vocoder import SAMPLE_RATE
 from .code_diagnostics import code_usage
 from .picture_sources import VALIDATION_NUMBER
 from .sound_sources import SoundSource
-from .speech_scores import missing
-from .train_audio_tokenizer import PIECE, VALIDATION_PIECES, overfit_sound, sound_loss, sound_scores, write_heard
-from .train_reconstruction import TrainingRecipe, cost, train_reconstruction
+from .train_audio_tokenizer import overfit_sound, sound_loss, sound_scores, train_on_sounds, work
+from .train_reconstruction import TrainingRecipe
 
 START_BATCHES, START_PIECES = 12, 128  # of pieces in which units are found: 38,400 units of 40 ms
 
@@ -57,16 +55,11 @@ def diagnose(tokenizer: UnitsTokenizer, sounds: Tensor) -> tuple[dict[str, float
     return {**sound_scores(heard, sounds), "units_in_use": in_use, "perplexity": 2**bits}, heard
 
 
-def plan(recipe: UnitsRecipe, tokenizer: UnitsTokenizer, *, gigaflops: float = 50.0) -> str:
-    """What is about to happen: units, bit rate, parameters, arithmetic, and hours at `gigaflops` a second."""
-    parameters = sum(p.numel() for p in tokenizer.parameters())
-    flop, _ = cost(tokenizer, (1, PIECE))
-    pieces = recipe.steps * recipe.batch_size
+def plan(recipe: UnitsRecipe, tokenizer: UnitsTokenizer) -> str:
+    """What is about to happen: units, bit rate, and the work."""
     return (
         f"speech units: {tokenizer.vocab_size} kinds, {tokenizer.config.unit_rate} a second, "
-        f"{tokenizer.bits_per_second():.0f} b/s, {parameters / 1e6:.2f} M parameters\n"
-        f"{recipe.steps} steps of {recipe.batch_size}: {pieces} pieces of {PIECE / SAMPLE_RATE:g} s, "
-        f"{flop / 1e9:.2f} GFLOP each; {flop * pieces / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
+        f"{tokenizer.bits_per_second():.0f} b/s, {work(recipe, tokenizer)}"
     )
 
 
@@ -105,24 +98,14 @@ def train_units(
     torch.manual_seed(recipe.seed)  # only the initial weights come from here
     tokenizer = init or UnitsTokenizer(config)
     say(plan(recipe, tokenizer))
-    for line in missing():
-        say(line)
     if init is None:
         start_units(tokenizer, source, recipe.seed)
-    validation = source(VALIDATION_NUMBER, VALIDATION_PIECES)[0].to(device)
 
-    def batches(number: int) -> tuple[Tensor]:
-        return (source(number, recipe.batch_size)[0].to(device),)
-
-    def evaluate(average: UnitsTokenizer) -> dict[str, float]:
-        scores, heard = diagnose(average, validation)
-        write_heard(out, validation, heard)
-        return scores
+    def batch(number: int) -> tuple[Tensor]:
+        return (source(number, recipe.batch_size)[0],)
 
     losses = UnitsLosses(tokenizer, recipe)
-    trained = train_reconstruction(
-        losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say
-    )
+    trained = train_on_sounds(losses, recipe, batch, source, diagnose, out, resume=resume, device=device, say=say)
     return cast(UnitsTokenizer, trained)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from tests.doubles import toy_units_tokenizer
 from tests.test_train_audio_tokenizer import Voices, bits
 from tokenloom.models.spectral_loss import mel_distance
+from tokenloom.pipelines import train_audio_tokenizer
 from tokenloom.pipelines import train_units as training
 from tokenloom.pipelines.train_audio_tokenizer import OVERFIT_DISTANCE, PIECE
 from tokenloom.pipelines.train_loop import TrainingError
@@ -21,7 +22,7 @@ CONFIG = UnitsTokenizerConfig(num_units=16, dims=8, width=24, fine_width=16, dec
 
 @pytest.fixture(autouse=True)
 def few_pieces(monkeypatch):
-    monkeypatch.setattr(training, "VALIDATION_PIECES", 4)
+    monkeypatch.setattr(train_audio_tokenizer, "VALIDATION_PIECES", 4)
     monkeypatch.setattr(training, "START_BATCHES", 2)
     monkeypatch.setattr(training, "START_PIECES", 8)
 
