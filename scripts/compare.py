@@ -9,7 +9,10 @@ clips, are judged by the detector; sounds by the model itself, if it learned to 
 import argparse
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
@@ -20,6 +23,8 @@ NOUNS = {"image": "picture", "video": "clip", "audio": "sound"}
 NUMBER = {"image": "images", "video": "videos", "audio": "sounds"}
 MODELS = {"image": "tokenloom-mini", "video": "tokenloom-mini", "audio": "tokenloom-speech"}
 GUIDANCE = {"image": 3.0, "video": 3.0, "audio": 1.5}
+
+Opened = tuple[Any, Callable[..., Any], Callable[[Path, Any], None]]  # pipeline; compare; write into a folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,16 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.guidance_scale is None:
         arguments.guidance_scale = GUIDANCE[modality]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    return run_sounds(arguments) if modality == "audio" else run_drawings(arguments)
 
-
-def run_drawings(arguments: argparse.Namespace) -> int:
     from tokenloom.data.progress import Progress
-    from tokenloom.pipelines.compare import compare, write_comparison
-    from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
-    from tokenloom.pipelines.worlds import CLIPS, SCENES
+    from tokenloom.pipelines.text_to_image import UnknownWordWarning
 
-    pipeline = TextToImagePipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
+    pipeline, compare, write = open_sounds(arguments) if modality == "audio" else open_drawings(arguments)
     refused = check_prompts(pipeline, arguments.prompts)
     prompts = [prompt for prompt in arguments.prompts if prompt not in refused]
     if not prompts:
@@ -85,51 +85,38 @@ def run_drawings(arguments: argparse.Namespace) -> int:
             count=arguments.count,
             seed=arguments.seed,
             guidance_scale=arguments.guidance_scale,
-            world=CLIPS if arguments.modality == "video" else SCENES,
             model=arguments.model,
             advance=progress.advance,
         )
-    write_comparison(arguments.out, comparison)
+    write(arguments.out, comparison)
     print(arguments.out / "report.html")
     return 1 if refused else 0
 
 
-def run_sounds(arguments: argparse.Namespace) -> int:
-    from tokenloom.data.progress import Progress
-    from tokenloom.pipelines.compare_sounds import (
-        JUDGE,
-        OWN_HEARING,
-        compare_sounds,
-        own_hearing,
-        write_sound_comparison,
-    )
+def open_drawings(arguments: argparse.Namespace) -> Opened:
+    """The model that draws, how its decoders are compared, and how that is written."""
+    from tokenloom.pipelines.compare import compare, write_comparison
+    from tokenloom.pipelines.text_to_image import TextToImagePipeline
+    from tokenloom.pipelines.worlds import CLIPS, SCENES
+
+    pipeline = TextToImagePipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
+    world = CLIPS if arguments.modality == "video" else SCENES
+    return pipeline, partial(compare, world=world), write_comparison
+
+
+def open_sounds(arguments: argparse.Namespace) -> Opened:
+    """The same of a model of speech, with whoever hears what it says."""
+    from tokenloom.pipelines.compare_sounds import JUDGE, compare_sounds, own_hearing, write_sound_comparison
     from tokenloom.pipelines.evaluate_speech import judge_of, open_judge
     from tokenloom.pipelines.text_to_speech import TextToSpeechPipeline
 
     pipeline = TextToSpeechPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
     pipeline.check_speaker(arguments.speaker)
-    hear = judge_of(open_judge(arguments.judge)) if arguments.judge else own_hearing(pipeline)
-    refused = check_prompts(pipeline, arguments.prompts)
-    texts = [text for text in arguments.prompts if text not in refused]
-    if not texts:
-        return 1
-    with Progress("comparing", len(texts) * len(arguments.decoders)) as progress:
-        comparison = compare_sounds(
-            pipeline,
-            texts,
-            arguments.decoders,
-            count=arguments.count,
-            seed=arguments.seed,
-            guidance_scale=arguments.guidance_scale,
-            speaker=arguments.speaker,
-            hear=hear,
-            hearing=JUDGE if arguments.judge else OWN_HEARING,
-            model=arguments.model,
-            advance=progress.advance,
-        )
-    write_sound_comparison(arguments.out, comparison)
-    print(arguments.out / "report.html")
-    return 1 if refused else 0
+    if arguments.judge:
+        heard: dict[str, Any] = {"hear": judge_of(open_judge(arguments.judge)), "hearing": JUDGE}
+    else:
+        heard = {"hear": own_hearing(pipeline)}
+    return pipeline, partial(compare_sounds, speaker=arguments.speaker, **heard), write_sound_comparison
 
 
 if __name__ == "__main__":
