@@ -61,6 +61,10 @@ class Pretrained(PyTorchModelHubMixin, library_name="tokenloom", model_card_temp
             said = (str(error) or type(error).__name__).splitlines()[0]
             kind = "folder with a broken config.json" if Path(place).is_dir() else "shipped name, folder or repository"
             raise ValueError(f"{place} is no {cls.__name__} that can be loaded ({kind}: {said})") from error
+        except ValueError as error:
+            if str(place) in str(error):
+                raise
+            raise ValueError(f"{place} has a config.json that cannot be: {error}") from error  # the config refused it
 
     @classmethod
     def _from_pretrained(
