@@ -1,6 +1,7 @@
 """Laws of data/loader.py: a batch is a pure function of (seed, step), whatever the workers, start or bad files."""
 
 import itertools
+import multiprocessing
 from collections import Counter
 
 import pytest
@@ -85,9 +86,12 @@ def test_iteration_resumes_in_the_middle_of_an_epoch(start):
 
 
 def test_stopping_early_ends_the_workers():
+    before = set(multiprocessing.active_children())
     batches = loader_of(Numbers(10), workers=2).iterate()
     next(batches)
+    assert len(set(multiprocessing.active_children()) - before) == 2
     batches.close()
+    assert not set(multiprocessing.active_children()) - before
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 20])

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -175,4 +176,5 @@ def test_a_page_of_clips_tells_of_clips_and_how_flicker_is_measured():
 def test_a_figure_of_zero_is_no_division(key):
     zero = report()
     zero["decoders"][0][key] = 0.0
-    Page(report_html(zero, PICTURES))
+    text = Page(report_html(zero, PICTURES)).text
+    assert not re.search(r"\b(nan|inf)\b", text) and report()["decoders"][0]["decoder"] in text

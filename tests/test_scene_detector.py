@@ -321,14 +321,15 @@ def test_what_is_no_picture_is_refused(picture):
 
 
 def test_any_picture_gets_an_answer():
-    """Noise, coarse noise, stripes: no warning, no failure."""
+    """Noise, coarse noise, stripes: no warning, and what is found lies in the picture."""
     random = np.random.default_rng(0)
     for _ in range(6):
         for scale in (1, 2, 8, 16):
             coarse = random.integers(0, 256, (64 // scale, 64 // scale, 3), np.uint8)
-            detect(coarse.repeat(scale, axis=0).repeat(scale, axis=1))
             stripes = random.integers(0, 256, (64, 1, 3), np.uint8).repeat(64, axis=1)
-            detect(stripes)
+            for picture in (coarse.repeat(scale, axis=0).repeat(scale, axis=1), stripes):
+                for found in detect(picture).objects:
+                    assert 0 <= found.x <= 1 and 0 <= found.y <= 1 and 0 < found.width < 2
 
 
 # Regions.

@@ -69,5 +69,6 @@ def test_what_is_no_caption_is_not_understood(text):
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_read_without_an_error(text):
-    parse(text)
+def test_what_is_understood_of_any_text_is_understood_again(text):
+    request = parse(text)
+    assert request is None or parse(request.text) == request
