@@ -194,6 +194,29 @@ class SharedTransformer(nn.Module, Pretrained):
         longer.load_state_dict(known | {"place.2.weight": table})
         return longer
 
+    def deeper(self, num_layers: int) -> "SharedTransformer":
+        """This model with new blocks between its own, which change nothing yet: each is a copy of the one before it,
+        and adds zero (LLaMA Pro, arXiv:2401.02415).
+
+        Raises:
+            ValueError: it has more blocks already.
+        """
+        old = self.config.num_layers
+        if num_layers < old:
+            raise ValueError(f"a model of {old} layers can become deeper, got {num_layers}; ask for more")
+        deeper = SharedTransformer(replace(self.config, num_layers=num_layers))
+        known = self.state_dict()
+        sources = [layer * old // num_layers for layer in range(num_layers)]
+        state = {name: tensor for name, tensor in known.items() if not name.startswith("blocks.")}
+        for layer, source in enumerate(sources):
+            mine, its = f"blocks.{layer}.", f"blocks.{source}."
+            state |= {mine + name[len(its) :]: known[name] for name in known if name.startswith(its)}
+            if source in sources[:layer]:
+                for out in ("attention.out.weight", "mlp_out.weight"):
+                    state[mine + out] = torch.zeros_like(state[mine + out])
+        deeper.load_state_dict(state)
+        return deeper
+
     def _start(self) -> None:
         """Neighbouring codes start alike: embeddings and head begin as smooth functions of the latents."""
         for linear in (m for b in self.blocks for m in b.modules() if isinstance(m, nn.Linear) and m.weight.any()):

@@ -116,7 +116,7 @@ def compare(
             if case not in flops:  # counting costs time itself, so it is a run of its own, and warms up the next
                 flops[case] = count_flops(partial(draw, [prompt], seeded(first, 1)))
             began = time.perf_counter()
-            drawn = draw([prompt] * count, seeded(first, count)).cpu()
+            drawn = draw([prompt] * count, seeded(first, count)).pixels.cpu()
             seconds = (time.perf_counter() - began) / count
             settings = settings_of(decoder, guidance_scale=guidance_scale)
             passed, distance = verdicts(prompt, drawn, world), diversity(drawn)

@@ -56,6 +56,7 @@ def evaluate(
     seed: int,
     world: World = SCENES,
     held_out: bool = False,
+    batch_size: int = BATCH,
     advance: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -71,13 +72,14 @@ def evaluate(
     passed: list[bool] = []
     shown: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
     seconds = 0.0
-    for start in range(0, len(requests), BATCH):
-        batch = requests[start : start + BATCH]
+    for start in range(0, len(requests), batch_size):
+        batch = requests[start : start + batch_size]
         generators = seeded(seed + start, len(batch))
         began = time.perf_counter()
-        drawn = world.draw(pipeline, [request.text for request in batch], generators, decoder=decoder, **settings)
+        texts = [request.text for request in batch]
+        drawn = world.draw(pipeline, texts, generators, decoder=decoder, batch_size=batch_size, **settings)
         seconds += time.perf_counter() - began
-        for request, drawing in zip(batch, as_arrays(drawn), strict=True):
+        for request, drawing in zip(batch, as_arrays(drawn.pixels), strict=True):
             passed.append(world.check(request, drawing))
             if len(shown[request.kind]) < MAX_SHOWN:
                 shown[request.kind].append(drawing)

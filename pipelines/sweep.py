@@ -9,7 +9,7 @@ from typing import Any
 
 from .evaluate import Evaluation, evaluate
 from .sampler_settings import SamplerSettings
-from .text_to_image import TextToImagePipeline
+from .text_to_image import BATCH, TextToImagePipeline
 from .worlds import SCENES, World
 
 Grid = Mapping[str, Sequence[float]]  # setting -> values to try
@@ -40,6 +40,7 @@ def sweep(
     per_kind: int,
     seed: int,
     world: World = SCENES,
+    batch_size: int = BATCH,
     advance: Callable[[int], None] | None = None,
     **fixed: Any,
 ) -> Iterator[Evaluation]:
@@ -48,6 +49,7 @@ def sweep(
     Of equal scores the fewer model evaluations win, then the earlier. The winner is `best` of what was yielded.
     """
     drawn: dict[str, Any] = {"per_kind": per_kind, "seed": seed, "world": world, "advance": advance}
+    drawn["batch_size"] = batch_size
     start = evaluate(pipeline, decoder, **drawn, **fixed)
     yield start
     tried: dict[SamplerSettings, Evaluation] = {start.settings: start}

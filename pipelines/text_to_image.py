@@ -93,6 +93,17 @@ def seeded(seed: int, count: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed + index) for index in range(count)]
 
 
+def slices(count: int, batch_size: int) -> list[slice]:
+    """What `count` things are cut into, `batch_size` each.
+
+    Raises:
+        ValueError: a batch would be empty.
+    """
+    if batch_size < 1:
+        raise ValueError(f"a batch must hold at least 1, got {batch_size}")
+    return [slice(start, start + batch_size) for start in range(0, count, batch_size)]
+
+
 def find_model(name_or_path: str | Path) -> Path:
     """The folder of a model on disk, or of one that is shipped under this name.
 
@@ -219,6 +230,7 @@ class TextToImagePipeline:
         decoder: str = "ar",
         generator: Generators = None,
         num_images_per_prompt: int = 1,
+        batch_size: int = BATCH,
         image: Tensor | None = None,
         mask_image: Tensor | None = None,
         output_type: str = "pil",
@@ -231,6 +243,7 @@ class TextToImagePipeline:
         Args:
             decoder: "ar", "masked" or "diffusion".
             generator: one for all, from which each picture's own is seeded, or a list with one per picture.
+            batch_size: pictures at once.
             image, mask_image: to inpaint: pictures (1 or B, 3, H, W) in [-1, 1] and mask (1 or B, 1, H, W), above 0.5
                 where to draw anew; the code grid decides, so a code that touches the mask is redrawn. Not with `ar`.
             output_type: "pil" or "pt".
@@ -257,7 +270,7 @@ class TextToImagePipeline:
         if decoder == "ar" and bool(fixed.any()):
             raise ValueError("inpainting needs a decoder that sees the whole picture, got ar; take masked or diffusion")
         generators = picture_generators(generator, len(tokens))
-        parts = [slice(start, start + BATCH) for start in range(0, len(tokens), BATCH)]
+        parts = slices(len(tokens), batch_size)
         batches = [CodeBatch(tokens[s], generators[s], known[s], fixed[s]) for s in parts]
         draw = DRAW[decoder] if solver is None else partial(draw_diffusion, solver=solver)
         ids = [draw(self.transformer, batch, chosen, callback) for batch in batches]

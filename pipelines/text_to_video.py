@@ -19,7 +19,7 @@ from ..data.media import to_pil
 from .clip_order import drawing_order, nearest
 from .draw_codes import DRAW, CodeBatch, Progress
 from .sampler_settings import SamplerSettings, model_evaluations, settings_of
-from .text_to_image import BATCH, Generators, TextToImagePipeline, UnknownWordWarning, picture_generators
+from .text_to_image import BATCH, Generators, TextToImagePipeline, UnknownWordWarning, picture_generators, slices
 
 FPS = 8  # of the clips of the built-in world
 OVERLAP = 5  # frames of a clip that is continued, which the next ones look back to
@@ -98,6 +98,7 @@ class TextToVideoPipeline:
         decoder: str = "ar",
         generator: Generators = None,
         num_videos_per_prompt: int = 1,
+        batch_size: int = BATCH,
         image: Tensor | None = None,
         last_image: Tensor | None = None,
         video: Tensor | None = None,
@@ -110,6 +111,7 @@ class TextToVideoPipeline:
         Args:
             decoder: "ar", "masked" or "diffusion".
             generator: one for all, from which each clip's own is seeded, or a list with one per clip.
+            batch_size: clips at once.
             image: the first frame, to be kept: (1 or B, 3, H, W) in [-1, 1].
             last_image: the last frame, to be kept, of the same shape.
             video: a clip to be continued, (1 or B, 3, T, H, W) in [-1, 1], at the model's rate; it comes back with the
@@ -134,7 +136,7 @@ class TextToVideoPipeline:
         before, given = self._given(image, last_image, video, len(tokens))
         codes = {number: self._codes(frame, len(tokens)) for number, frame in given.items()}
         generators = picture_generators(generator, len(tokens))
-        parts = [slice(start, start + BATCH) for start in range(0, len(tokens), BATCH)]
+        parts = slices(len(tokens), batch_size)
         drawn = [
             self._draw(tokens[s], {n: c[s] for n, c in codes.items()}, generators[s], decoder, chosen, callback)
             for s in parts

@@ -21,15 +21,21 @@ from ..data.clip_render import render_clip
 from ..data.media import to_uint8
 from ..data.scene_captions import Request
 from ..data.scene_clips import CLIP_KINDS, clip_prompts, draw_clip
-from ..data.scene_detector import check, shares
+from ..data.scene_detector import check, detect, shares
 from ..data.scene_parser import parse
-from ..data.scenes import HELD_OUT_KINDS, KINDS, draw_example, prompts, render
+from ..data.scenes import HELD_OUT_KINDS, KINDS, SceneObject, draw_example, is_held_out, prompts, render
 from ..models.transformer import TransformerConfig
 from .sampler_settings import SamplerSettings, model_evaluations
 from .text_to_image import TextToImagePipeline
 from .text_to_video import TextToVideoPipeline, clip_evaluations
 
 Asked = Request | ClipRequest
+
+
+@dataclass(frozen=True)
+class Drawn:
+    pixels: Tensor  # float (N, 3, S, S) or (N, 3, T, S, S) in [-1, 1]
+    ids: Tensor  # int64 (N, h, w) or (N, T, h, w)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +49,8 @@ class World:
     example: Callable[[torch.Generator, str, int], tuple[Asked, np.ndarray]]  # of a kind, with S pixels
     check: Callable[[Any, np.ndarray], bool]  # does a drawing show what is asked?
     shares: Callable[[Sequence[Any], Sequence[bool]], dict[str, float]]  # verdicts -> of each kind, and "overall"
-    draw: Callable[..., Tensor]  # pipeline, texts, one generator for each; decoder and settings by name
+    shows_held_out: Callable[[np.ndarray], bool]  # something that training must never see?
+    draw: Callable[..., Drawn]  # pipeline, texts, one generator for each; decoder and settings by name
     model_evaluations: Callable[[TransformerConfig, str, SamplerSettings], int]  # for one drawing by a decoder
 
 
@@ -54,14 +61,26 @@ def as_arrays(drawn: Tensor) -> np.ndarray:
 
 def _draw_pictures(
     pipeline: TextToImagePipeline, texts: Sequence[str], generators: Sequence[torch.Generator], **settings: Any
-) -> Tensor:
-    return pipeline(texts, generator=generators, output_type="pt", **settings).images
+) -> Drawn:
+    drawn = pipeline(texts, generator=generators, output_type="pt", **settings)
+    return Drawn(drawn.images, drawn.ids)
 
 
 def _draw_clips(
     pipeline: TextToImagePipeline, texts: Sequence[str], generators: Sequence[torch.Generator], **settings: Any
-) -> Tensor:
-    return TextToVideoPipeline(pipeline)(texts, generator=generators, output_type="pt", **settings).frames
+) -> Drawn:
+    drawn = TextToVideoPipeline(pipeline)(texts, generator=generators, output_type="pt", **settings)
+    return Drawn(drawn.frames, drawn.ids)
+
+
+def _scene_shows_held_out(picture: np.ndarray) -> bool:
+    found = [item for item in detect(picture).objects if item.shape and item.color]
+    return is_held_out([SceneObject(str(f.shape), str(f.color), f.width, f.x, f.y) for f in found])
+
+
+def _clip_shows_held_out(clip: np.ndarray) -> bool:
+    """By its first and its last frame: between them nothing may turn into what neither shows."""
+    return _scene_shows_held_out(clip[0]) or _scene_shows_held_out(clip[-1])
 
 
 def _scene_example(generator: torch.Generator, kind: str, size: int) -> tuple[Request, np.ndarray]:
@@ -74,6 +93,14 @@ def _clip_example(generator: torch.Generator, kind: str, size: int) -> tuple[Cli
     return request, render_clip(clip, size)
 
 
+def _picture_evaluations(config: TransformerConfig, decoder: str, settings: SamplerSettings) -> int:
+    return model_evaluations(decoder, settings, config.num_positions)
+
+
+def _clip_evaluations(config: TransformerConfig, decoder: str, settings: SamplerSettings) -> int:
+    return clip_evaluations(decoder, settings, config.num_frames, config.num_positions)
+
+
 SCENES = World(
     name="scenes",
     noun="picture",
@@ -84,8 +111,9 @@ SCENES = World(
     example=_scene_example,
     check=check,
     shares=shares,
+    shows_held_out=_scene_shows_held_out,
     draw=_draw_pictures,
-    model_evaluations=lambda config, decoder, settings: model_evaluations(decoder, settings, config.num_positions),
+    model_evaluations=_picture_evaluations,
 )
 CLIPS = World(
     name="clips",
@@ -97,8 +125,7 @@ CLIPS = World(
     example=_clip_example,
     check=clip_check,
     shares=clip_shares,
+    shows_held_out=_clip_shows_held_out,
     draw=_draw_clips,
-    model_evaluations=lambda config, decoder, settings: clip_evaluations(
-        decoder, settings, config.num_frames, config.num_positions
-    ),
+    model_evaluations=_clip_evaluations,
 )

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "any-to-any": ("any_to_any", "texts and media in, a text, picture, clip or sound out"),
     "evaluate": ("evaluate", "how often a model draws what was asked, on the built-in scenes or clips"),
     "evaluate-speech": ("evaluate_speech", "how well a model of speech says, writes down and answers digits"),
+    "draw-shards": ("draw_shards", "a model's own true drawings as token shards, to learn from"),
     "embed": ("embed", "a vector of each text, picture and clip, alike where they tell the same"),
     "evaluate-embed": ("evaluate_embed", "how well these vectors find pictures by captions, and captions by pictures"),
     "tokenize": ("tokenize_files", "turn texts, pictures and clips into token shards, or check the sums of shards"),

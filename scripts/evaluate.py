@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--captions", action="store_true", help="judge the captions that MODEL writes of fresh examples"
     )
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="drawn at once; default: %(default)s")
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of evaluation.json and the sheets")
     return parser
@@ -146,6 +147,7 @@ def evaluated(pipeline: "TextToImagePipeline", world: "World", arguments: argpar
                         seed=seed,
                         world=world,
                         held_out=held_out,
+                        batch_size=arguments.batch_size,
                         advance=progress.advance,
                         **settings_in(arguments),
                     )
@@ -178,6 +180,7 @@ def swept(pipeline: "TextToImagePipeline", world: "World", arguments: argparse.N
                     per_kind=per_kind,
                     seed=VALIDATION_SEED + arguments.seeds[0],
                     world=world,
+                    batch_size=arguments.batch_size,
                     advance=progress.advance,
                     **said,
                 )

@@ -16,6 +16,7 @@ Learned = TypeVar("Learned", "ImageTokenizer", "VideoTokenizer", "AudioTokenizer
 
 SCALES = {4: 1, 8: 2, 16: 3}  # of each stride
 PICTURES = ("stride", "levels", "widths", "encoder_blocks", "decoder_blocks", "storage_dtype")
+BLOCKS = ("encoder_blocks", "decoder_blocks")  # of which pictures may get more than --init has
 CLIPS = ("group", "window", "turns")  # besides
 SOUNDS = ("width", "fine_width", "window", "storage_dtype")
 UNITS = ("num_units", "unit_rate", *SOUNDS)
@@ -37,7 +38,13 @@ def image_start(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, I
         widths = tuple(96 << scale for scale in range(scales))
         usual = {"widths": widths, "encoder_blocks": (1,) * scales, "decoder_blocks": (2,) * scales}
         return ImageTokenizerConfig(**(usual | asked)), None
-    init = as_asked(open_image_tokenizer(arguments.init), ImageTokenizer, "pictures", asked, arguments.init)
+    found = open_image_tokenizer(arguments.init)
+    blocks = {name: asked.pop(name) for name in BLOCKS if name in asked}
+    init = as_asked(found, ImageTokenizer, "pictures", asked, arguments.init)
+    try:
+        init = init.deeper(replace(init.config, **blocks))
+    except ValueError as error:
+        raise UsageError(f"--init: {error}") from None
     return init.config, init
 
 

@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     shape = parser.add_argument_group("transformer").add_argument
     shape("--width", type=int, metavar="N", help="of the trunk; default: 192")
-    shape("--layers", dest="num_layers", type=int, metavar="N", help="default: 8")
+    shape("--layers", dest="num_layers", type=int, metavar="N", help="new ones come between those given; default: 8")
     shape("--heads", dest="num_heads", type=int, metavar="N", help="of attention; default: 3")
     shape("--factorized", action="store_true", default=None, help="of other frames of a clip, see only the same place")
     shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
@@ -115,6 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
     init = TextToImagePipeline.from_pretrained(arguments.init) if arguments.init else None
     if init and arguments.clips and init.transformer.config.num_frames < arguments.frames:
         init.transformer = init.transformer.for_clips(arguments.frames, factorized=bool(arguments.factorized))
+    if init and arguments.num_layers and arguments.num_layers > init.transformer.config.num_layers:
+        init.transformer = init.transformer.deeper(arguments.num_layers)
     if init and not arguments.tokenizer:
         images = init.image_tokenizer
     else:  # with --init, it goes on learning on codes that it does not know yet

@@ -44,7 +44,7 @@ from tokenloom.pipelines.evaluate import (
 from tokenloom.pipelines.sampler_settings import DECODERS, DEFAULTS, SamplerSettings, model_evaluations, settings_of
 from tokenloom.pipelines.sweep import best, sweep, tries
 from tokenloom.pipelines.text_to_video import clip_evaluations
-from tokenloom.pipelines.worlds import CLIPS, SCENES
+from tokenloom.pipelines.worlds import CLIPS, SCENES, Drawn
 from tokenloom.scripts import cli
 
 
@@ -76,8 +76,8 @@ class Painter:
     def __init__(self, able=lambda request, settings: True):
         self.able, self.seeds, self.calls = able, [], 0
 
-    def __call__(self, texts, *, decoder, generator, output_type, **settings):
-        assert output_type == "pt"
+    def __call__(self, texts, *, decoder, generator, output_type, batch_size, **settings):
+        assert output_type == "pt" and len(texts) <= batch_size
         self.calls += 1
         self.seeds += [g.initial_seed() for g in generator]
         chosen = settings_of(decoder, **settings)
@@ -85,16 +85,16 @@ class Painter:
             right_picture(request, g) if self.able(request := parse(text), chosen) else torch.ones(3, 64, 64)
             for text, g in zip(texts, generator, strict=True)
         ]
-        return SimpleNamespace(images=torch.stack(pictures))
+        return SimpleNamespace(images=torch.stack(pictures), ids=torch.zeros(len(texts), 8, 8, dtype=torch.long))
 
-    def clips(self, pipeline, texts, generators, *, decoder, **settings):
+    def clips(self, pipeline, texts, generators, *, decoder, batch_size, **settings):
         self.seeds += [g.initial_seed() for g in generators]
         chosen = settings_of(decoder, **settings)
         clips = [
             right_clip(request, g) if self.able(request := parse_clip(text), chosen) else torch.ones(3, 17, 64, 64)
             for text, g in zip(texts, generators, strict=True)
         ]
-        return torch.stack(clips)
+        return Drawn(torch.stack(clips), torch.zeros(len(texts), 17, 8, 8, dtype=torch.long))
 
 
 def test_who_draws_what_is_asked_scores_1_and_who_cannot_count_loses_counting():

@@ -219,3 +219,15 @@ def test_the_twelve_toy_pictures_have_codes_of_their_own():
     tokenizer = toy_image_tokenizer(alive=False)
     tokenizer.start_linear(toy_pictures())
     assert len(tokenizer.encode(toy_pictures()).unique(dim=0)) == 12
+
+
+def test_a_deeper_tokenizer_gives_the_same_bits_until_it_learns():
+    tokenizer, pictures = toy_image_tokenizer(), toy_pictures()
+    more = tuple(count + 1 for count in tokenizer.config.decoder_blocks)
+    deeper = tokenizer.deeper(replace(tokenizer.config, decoder_blocks=more, storage_dtype="float16"))
+    assert deeper.config.decoder_blocks == more and deeper.fingerprint != tokenizer.fingerprint
+    assert torch.equal(deeper.encode(pictures), tokenizer.encode(pictures))
+    assert torch.equal(deeper.decode(deeper.encode(pictures)), tokenizer.decode(tokenizer.encode(pictures)))
+    for changed in ({"decoder_blocks": (0,) * len(more)}, {"levels": (5, 5)}):
+        with pytest.raises(ValueError, match="can get more blocks and nothing else"):
+            tokenizer.deeper(replace(tokenizer.config, **changed))

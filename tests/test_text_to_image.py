@@ -75,10 +75,11 @@ def test_a_picture_does_not_depend_on_its_batch(pipeline, decoder, scale):
 
 
 @each_decoder
-def test_many_pictures_are_drawn_in_parts_that_do_not_show(pipeline, decoder, monkeypatch):
+def test_many_pictures_are_drawn_in_parts_that_do_not_show(pipeline, decoder):
     whole = ids_of(pipeline, PROMPTS * 2, decoder)
-    monkeypatch.setattr(text_to_image, "BATCH", 4)
-    assert torch.equal(ids_of(pipeline, PROMPTS * 2, decoder), whole)
+    assert torch.equal(ids_of(pipeline, PROMPTS * 2, decoder, batch_size=4), whole)
+    with pytest.raises(ValueError, match="a batch must hold at least 1, got 0"):
+        ids_of(pipeline, PROMPTS, decoder, batch_size=0)
 
 
 @each_decoder

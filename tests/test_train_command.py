@@ -101,6 +101,9 @@ def test_init_brings_weights_tokenizers_and_words(world, capsys):
     assert second.lexicon == {*"red green blue white over gray".split()}
     for name, tensor in weights(first).items():
         torch.testing.assert_close(weights(world / "second" / "final")[name], tensor, atol=1e-6, rtol=1e-6)
+    deeper = [*words[:2], "--out", world / "third", *words[4:], "--layers", 3]
+    assert tokenloom_train(*deeper) == 0
+    assert TextToImagePipeline.from_pretrained(world / "third" / "final").transformer.config.num_layers == 3
     for more, told in (
         (("--width", "32"), "--init brings width 16"),
         (("--text-tokenizer", "x"), "leave out --text-tokenizer"),

@@ -85,6 +85,9 @@ def test_init_starts_from_the_weights_of_another(photos, tmp_path, capsys):
     assert found.config.storage_dtype == "float16"
     for name, tensor in started.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+    deeper = ["--resume", "--encoder-blocks", "2"]
+    assert train(*words[:4], tmp_path / "third", *words[5:], *rest, *deeper) == 0
+    assert len(ImageTokenizer.from_pretrained(tmp_path / "third").encoder.scales[0]) == 2
     with pytest.raises(SystemExit):
         train(*words, *rest, "--levels", "8,8")
     assert "leave out what differs" in capsys.readouterr().err

@@ -278,3 +278,24 @@ def test_a_model_has_only_the_parts_of_what_it_knows():
     both = toy_transformer(sound_levels=((2, 3, 1), (3, 1, 2)), sound_steps=9)
     assert both.vocabulary.codebooks == {"image": (12,), "audio": (6, 6)}
     assert {"head", "sound"} <= dict(both.named_children()).keys()
+
+
+def test_a_deeper_model_says_the_same_until_it_learns():
+    model = toy_transformer(num_layers=2)
+    deeper = model.deeper(5).eval()
+    assert deeper.config.num_layers == len(deeper.blocks) == 5
+    ids = torch.randint(256, (2, 6), generator=torch.Generator().manual_seed(0))
+    real, positions = torch.ones_like(ids, dtype=torch.bool), text_positions(6)
+    caches = [m.prefill(ids, positions, real) for m in (model, deeper)]
+    start = torch.full((2,), 6)
+    (old, _), (new, _) = (m.write(ids, start, cache) for m, cache in zip((model, deeper), caches, strict=True))
+    assert torch.equal(old, new)
+    new.sum().backward()
+    outputs = [
+        gradient
+        for b in deeper.blocks
+        if (gradient := b.mlp_out.weight.grad) is not None and not b.mlp_out.weight.any()
+    ]
+    assert len(outputs) == 3 and all(gradient.any() for gradient in outputs)  # the new ones can learn
+    with pytest.raises(ValueError, match="a model of 2 layers can become deeper, got 1"):
+        model.deeper(1)

@@ -8,7 +8,7 @@ whose last layers start at zero, learn what is left. Nothing normalizes across s
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar, cast
 
 import torch
@@ -136,6 +136,24 @@ class ImageTokenizer(nn.Module, Pretrained):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.quantizer = ScalarQuantizer(config.levels)
+
+    def deeper(self, config: ImageTokenizerConfig) -> "ImageTokenizer":
+        """This tokenizer with more blocks, as `config` has them: new ones come after its own and change nothing yet.
+
+        Raises:
+            ValueError: it differs in more than that.
+        """
+        ours = replace(config, encoder_blocks=self.config.encoder_blocks, decoder_blocks=self.config.decoder_blocks)
+        fewer = any(
+            new < old
+            for name in ("encoder_blocks", "decoder_blocks")
+            for new, old in zip(getattr(config, name), getattr(self.config, name), strict=True)
+        )
+        if fewer or replace(ours, storage_dtype=self.config.storage_dtype) != self.config:
+            raise ValueError(f"a tokenizer can get more blocks and nothing else, got {config} for {self.config}")
+        deeper = ImageTokenizer(config)
+        deeper.load_state_dict(deeper.state_dict() | self.state_dict())
+        return deeper
 
     @property
     def vocab_size(self) -> int:
