@@ -43,9 +43,9 @@ class SamplerSettings:
 
 
 DEFAULTS = {
-    "ar": SamplerSettings(guidance_scale=3.0, temperature=0.7),
-    "masked": SamplerSettings(guidance_scale=3.0, num_inference_steps=64, temperature=0.6, choice_temperature=4.0),
-    "diffusion": SamplerSettings(guidance_scale=2.0, num_inference_steps=16, temperature=0.7),
+    "ar": SamplerSettings(guidance_scale=2.0, temperature=0.7),
+    "masked": SamplerSettings(guidance_scale=2.0, num_inference_steps=32, temperature=0.6, choice_temperature=4.0),
+    "diffusion": SamplerSettings(guidance_scale=1.5, num_inference_steps=16, temperature=0.7),
 }
 DECODERS = tuple(DEFAULTS)
 USED_BY = {

@@ -13,7 +13,9 @@ import warnings
 from pathlib import Path
 
 from tokenloom.pipelines.sampler_settings import DECODERS
-from tokenloom.scripts.cli import CommandParser, comma_separated, main_of, open_device
+from tokenloom.scripts.cli import CommandParser, comma_separated, given, main_of, open_device
+
+SETTINGS = ("guidance_scale", "num_inference_steps", "temperature")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,6 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--decoder", type=comma_separated(str, DECODERS), default=("ar",), metavar="D,...", dest="decoders")
     add("--per-kind", type=int, default=1000, metavar="N", help="to keep, by each decoder; default: %(default)s")
     add("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    add("--guidance-scale", type=float, metavar="G", help="default: each decoder's own, as of what follows")
+    add("--steps", dest="num_inference_steps", type=int, metavar="N", help="of masked and diffusion")
+    add("--temperature", type=float, metavar="T", help="of what is drawn")
     add("--batch-size", type=int, default=16, metavar="N", help="drawn at once; default: %(default)s")
     add("--workers", type=int, default=0, metavar="N", help="processes that judge; default: none")
     add("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
@@ -54,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
                     batch_size=arguments.batch_size,
                     workers=arguments.workers,
                     advance=progress.advance,
+                    **given(arguments, *SETTINGS),
                 )
     if not kept:
         raise ValueError(
