@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
 from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device
+from tokenloom.scripts.option_types import out_file, seed_number
 from tokenloom.scripts.prompt_options import check_out
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("items", nargs="*", metavar="ITEM", help="a text, or a file of a text, picture, clip or sound")
     parser.add_argument("--to", choices=WRITTEN, help="what to make")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write it; a text is also printed")
+    parser.add_argument("--out", type=out_file, metavar="FILE", help="where to write it; a text is also printed")
     parser.add_argument("--list", action="store_true", help="show what can be made from what, and leave")
     parser.add_argument(
         "--model",
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="may be repeated, the first that knows what is asked for does it; default: all that are shipped",
     )
     parser.add_argument("--decoder", choices=DECODERS, default="ar", help="how to draw; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    parser.add_argument("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
     parser.add_argument("--guidance-scale", type=float, metavar="G", help="how closely to follow the text; 1: no extra")
     parser.add_argument(
         "--steps",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
+from tokenloom.scripts.option_types import out_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=128, metavar="PIXELS", help="side of the centre square; default: %(default)s")
     add("--seconds", type=float, default=4.0, help="of each clip, from its start; default: %(default)s")
     add("--device", default="cpu", help="of the tokenizers, such as cuda; default: %(default)s")
-    add("--out", type=Path, metavar="DIR", help="folder of the figures and pictures")
+    add("--out", type=out_folder, metavar="DIR", help="folder of the figures and pictures")
     return parser
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenloom.scripts.cli import UsageError, open_device
+from tokenloom.scripts.option_types import out_path
 from tokenloom.scripts.prompt_options import (
     add_prompt_options,
     check_out,
@@ -30,7 +31,9 @@ Clip k has the seed --seed + k, and a seed always gives the same bytes.
 def add_clip_options(parser: argparse.ArgumentParser) -> None:
     add_prompt_options(parser, "clip", NUM_VIDEOS)
     parser.add_argument("--format", choices=FORMATS, help=f"of several clips; default: {FORMATS[0]}")
-    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the clip, or the folder of several")
+    parser.add_argument(
+        "--out", type=out_path, required=True, metavar="PATH", help="the clip, or the folder of several"
+    )
 
 
 def draw(arguments: argparse.Namespace, **given: Path) -> int:

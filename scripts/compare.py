@@ -16,6 +16,7 @@ from typing import Any
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
+from tokenloom.scripts.option_types import out_folder, seed_number
 from tokenloom.scripts.prompt_options import check_prompts
 
 MAX_DRAWINGS = {"image": 500, "video": 60, "audio": 200}  # that one page shows; browsers play some dozens of clips
@@ -45,12 +46,14 @@ def build_parser() -> argparse.ArgumentParser:
         dest="count",
         help="of each prompt; default: %(default)s",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first of them; default: %(default)s")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, metavar="S", help="of the first of them; default: %(default)s"
+    )
     parser.add_argument("--guidance-scale", type=float, metavar="G", help="of all; default: 3, of sounds 1.5")
     parser.add_argument("--speaker", metavar="NAME", help="of sounds: whose voice; default: any that the model knows")
     parser.add_argument("--judge", type=Path, metavar="DIR", help="of sounds: a recognizer of digits that hears them")
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the report")
+    parser.add_argument("--out", type=out_folder, required=True, metavar="DIR", help="folder of the report")
     return parser
 
 

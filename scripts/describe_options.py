@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenloom.scripts.cli import UsageError, open_device
+from tokenloom.scripts.option_types import out_file, seed_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,9 +22,11 @@ def add_describe_options(parser: argparse.ArgumentParser, thing: str) -> None:
     parser.add_argument(
         "--temperature", type=float, default=0.0, metavar="T", help="0, the default, takes the likeliest token"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help=f"of the first {thing}; default: %(default)s")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, metavar="S", help=f"of the first {thing}; default: %(default)s"
+    )
     parser.add_argument("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
-    parser.add_argument("--out", type=Path, metavar="JSONL", help="also write a line per file there")
+    parser.add_argument("--out", type=out_file, metavar="JSONL", help="also write a line per file there")
 
 
 def run_describe(

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
+from tokenloom.scripts.option_types import out_folder
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", type=Path, metavar="DIR", help="folder that tokenize wrote")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the files")
+    parser.add_argument("--out", type=out_folder, required=True, metavar="DIR", help="folder of the files")
     parser.add_argument(
         "--tokenizer", metavar="NAME_OR_DIR", help="shipped name or folder; default: the name that the shards tell"
     )

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
+from tokenloom.scripts.option_types import out_file
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--text", nargs="+", action="extend", default=[], dest="texts", metavar="TEXT", help="texts")
     add("--model", default="tokenloom-mini", metavar="NAME_OR_DIR", help="default: %(default)s")
     add("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
-    add("--out", type=Path, metavar="SAFETENSORS", help="file of the vectors")
+    add("--out", type=out_file, metavar="SAFETENSORS", help="file of the vectors")
     return parser
 
 

@@ -14,11 +14,11 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
+from tokenloom.scripts.option_types import out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate import Evaluation
@@ -42,7 +42,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--prompts-per-kind", type=int, default=100, metavar="N", help="default: %(default)s")
     parser.add_argument(
-        "--seed", "--seeds", type=comma_separated(int), default=(0,), metavar="S,...", dest="seeds", help="default: 0"
+        "--seed",
+        "--seeds",
+        type=comma_separated(seed_number),
+        default=(0,),
+        metavar="S,...",
+        dest="seeds",
+        help="default: 0",
     )
     parser.add_argument("--new", action="store_true", help="also ask for combinations that training never drew")
     parser.add_argument("--guidance-scale", type=float, metavar="G")
@@ -56,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="drawn at once; default: %(default)s")
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of evaluation.json and the sheets")
+    parser.add_argument("--out", type=out_folder, metavar="DIR", help="folder of evaluation.json and the sheets")
     return parser
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
+from tokenloom.scripts.option_types import out_file, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.retrieval import Gallery
@@ -24,9 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("model", nargs="?", default="tokenloom-mini", metavar="MODEL", help="default: %(default)s")
     add("--on", nargs="+", default=["scenes"], metavar="WHAT", help="scenes, clips, folders, tars; default: scenes")
     add("--among", type=comma_separated(int), default=(100, 1000), metavar="N,...", help="pairs; default: 100,1000")
-    add("--seed", type=int, default=0, metavar="S", help="of what is drawn; default: %(default)s")
+    add("--seed", type=seed_number, default=0, metavar="S", help="of what is drawn; default: %(default)s")
     add("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
-    add("--out", type=Path, metavar="JSON", help="also write the figures there")
+    add("--out", type=out_file, metavar="JSON", help="also write the figures there")
     return parser
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
+from tokenloom.scripts.option_types import out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate_speech import Heard
@@ -27,12 +28,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--judges", type=Path, required=True, metavar="DIR", help="what train_digit_judge.py made")
     add("--decoders", type=comma_separated(str, DECODERS), default=DECODERS, metavar="D,...", help="default: all three")
     add("--strings", type=int, default=40, metavar="N", help="of each speaker; default: %(default)s")
-    add("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    add("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
     add("--guidance-scale", type=float, metavar="G")
     add("--steps", type=int, metavar="N", help="of masked and diffusion")
     add("--temperature", type=float, metavar="T")
     add("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
-    add("--out", type=Path, metavar="DIR", help="folder of evaluation.json")
+    add("--out", type=out_folder, metavar="DIR", help="folder of evaluation.json")
     return parser
 
 

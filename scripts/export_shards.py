@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, main_of
+from tokenloom.scripts.option_types import out_folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--to", choices=("webdataset", "datasets"), required=True, help="the format; datasets needs tokenloom[export]"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the files")
+    parser.add_argument("--out", type=out_folder, required=True, metavar="DIR", help="folder of the files")
     return parser
 
 

@@ -1,8 +1,6 @@
 """The options and checks of every command that draws from prompts: pictures and clips are asked for in the same way."""
 
 import argparse
-import errno
-import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
 from tokenloom.scripts.cli import UsageError
+from tokenloom.scripts.option_types import seed_number
 
 if TYPE_CHECKING:
     from tokenloom.data.progress import Progress
@@ -33,7 +32,9 @@ def add_prompt_options(
     parser.add_argument(
         num_option, dest="copies", type=int, default=1, metavar="N", help=f"{thing}s of each prompt; default: 1"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help=f"of the first {thing}; default: %(default)s")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, metavar="S", help=f"of the first {thing}; default: %(default)s"
+    )
     parser.add_argument(
         "--guidance-scale", type=float, metavar="G", help="how closely to follow the prompt; 1: no extra"
     )
@@ -88,10 +89,7 @@ def check_out(out: Path, thing: str, suffixes: Sequence[str], several: bool) -> 
         raise UsageError(
             f"--out must be a file that ends in {' or '.join(suffixes)} when one {thing} is drawn, got {out}"
         )
-    folder = out if several else out.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    (out if several else out.parent).mkdir(parents=True, exist_ok=True)
 
 
 class TakesPrompts(Protocol):

@@ -9,9 +9,9 @@ of a core for a picture of 768 x 512). With --out also writes rate_distortion.js
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
+from tokenloom.scripts.option_types import out_folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="folders or tars of pictures")
     parser.add_argument("--search", type=int, default=0, metavar="STEPS", help="for better codes; default: none")
     parser.add_argument("--device", default="cpu", help="of the tokenizer, such as cuda; default: %(default)s")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the figures and pictures")
+    parser.add_argument("--out", type=out_folder, metavar="DIR", help="folder of the figures and pictures")
     return parser
 
 

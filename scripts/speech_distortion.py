@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
+from tokenloom.scripts.option_types import out_folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--held-out", action="store_true", help="only the files that training does not see")
     add("--seconds", type=float, default=10.0, help="of each file, from its start; default: %(default)s")
     add("--device", default="cpu", help="of the tokenizer, such as cuda; default: %(default)s")
-    add("--out", type=Path, metavar="DIR", help="folder of the figures and sounds")
+    add("--out", type=out_folder, metavar="DIR", help="folder of the figures and sounds")
     return parser
 
 

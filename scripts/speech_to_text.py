@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
+from tokenloom.scripts.option_types import out_file
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("files", nargs="+", type=Path, metavar="PATH", help="recordings, or folders of them")
     parser.add_argument("--model", default="tokenloom-speech", metavar="NAME_OR_DIR", help="default: %(default)s")
     parser.add_argument("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
-    parser.add_argument("--out", type=Path, metavar="JSONL", help="also write a line per file there")
+    parser.add_argument("--out", type=out_file, metavar="JSONL", help="also write a line per file there")
     return parser
 
 

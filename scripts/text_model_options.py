@@ -1,10 +1,10 @@
 """What the commands that train on text alone share: options of the transformer, of its training, and its texts."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenloom.scripts.cli import given
+from tokenloom.scripts.option_types import out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.models.transformer import TransformerConfig
@@ -16,7 +16,7 @@ RECIPE = ("steps", "batch_size", "window", "bfloat16", "seed", "evaluate_every",
 def add_text_training(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", nargs="+", required=True, metavar="SPEC", help='text files; folders or "scenes" give their captions')
-    add("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add("--width", type=int, default=128, metavar="N", help="of the trunk; default: %(default)s")
     add("--layers", type=int, default=4, metavar="N", help="default: %(default)s")
@@ -25,7 +25,7 @@ def add_text_training(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, metavar="N", help="default: 2000")
     add("--batch-size", type=int, metavar="N", help="windows of a step; default: 16")
     add("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
-    add("--seed", type=int, metavar="S", help="default: 0")
+    add("--seed", type=seed_number, metavar="S", help="default: 0")
     add("--evaluate-every", type=int, metavar="STEPS", help="bits per byte of held-out text; default: 500")
     add("--checkpoint-every", type=int, metavar="STEPS", help="default: 200")
 

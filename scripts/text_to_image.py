@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
+from tokenloom.scripts.option_types import out_path
 from tokenloom.scripts.prompt_options import (
     add_prompt_options,
     check_out,
@@ -33,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_prompt_options(parser, "picture", NUM_IMAGES)
     parser.add_argument("--image", type=Path, metavar="PNG", help="picture to draw into")
     parser.add_argument("--mask", type=Path, metavar="PNG", help="as large as the picture: white where to draw anew")
-    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the PNG, or the folder of several")
+    parser.add_argument("--out", type=out_path, required=True, metavar="PATH", help="the PNG, or the folder of several")
     return parser
 
 

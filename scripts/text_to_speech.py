@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
+from tokenloom.scripts.option_types import out_path
 from tokenloom.scripts.prompt_options import (
     add_prompt_options,
     check_out,
@@ -32,7 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_prompt_options(parser, "sound", NUM_SOUNDS, model="tokenloom-speech", says="says")
     parser.add_argument("--speaker", metavar="NAME", help="whose voice; default: any that the model knows")
     parser.add_argument("--seconds", type=float, metavar="S", help="how long; default: the model says it")
-    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the sound, or the folder of several")
+    parser.add_argument(
+        "--out", type=out_path, required=True, metavar="PATH", help="the sound, or the folder of several"
+    )
     return parser
 
 

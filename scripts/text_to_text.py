@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
+from tokenloom.scripts.option_types import seed_number
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -15,7 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--length", type=int, default=400, metavar="BYTES", help="of text at most; default: %(default)s"
     )
     parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0: the likeliest; %(default)s")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    parser.add_argument("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
     parser.add_argument("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
     return parser
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
+from tokenloom.scripts.option_types import out_folder
 
 if TYPE_CHECKING:
     from tokenloom.data.shards import Summary
@@ -23,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="what to tokenize")
-    add("--out", type=Path, metavar="DIR", help="folder of the shards, new or to be continued")
+    add("--out", type=out_folder, metavar="DIR", help="folder of the shards, new or to be continued")
     add(
         "--modality",
         choices=("auto", *MODALITIES),

@@ -11,10 +11,10 @@ import os
 import sys
 import warnings
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
+from tokenloom.scripts.option_types import out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.models.transformer import TransformerConfig
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", nargs="+", required=True, metavar="SPEC", help="pictures with captions, or their shards")
-    add("--out", type=Path, metavar="DIR", help="folder of the run")
+    add("--out", type=out_folder, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model")
     add("--tokenizer", metavar="NAME_OR_DIR", help="of pictures; default: that of --init, or tokenloom-photo")
@@ -83,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     learn("--prompt-length", type=int, metavar="N", help="tokens; captions are cut there; default: 64")
     learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
     learn("--compile", action="store_true", default=None, help="fuse the trunk with torch.compile")
-    learn("--seed", type=int, metavar="S", help="default: 0")
+    learn("--seed", type=seed_number, metavar="S", help="default: 0")
     learn("--evaluate-every", type=int, metavar="STEPS", help="losses, samples, scores; default: 500")
     learn("--checkpoint-every", type=int, metavar="STEPS", help="default: 100")
     learn("--prompt", dest="prompts", action="append", metavar="TEXT", help="to watch; default: some of the data")

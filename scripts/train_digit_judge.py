@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, main_of
+from tokenloom.scripts.option_types import out_folder, seed_number
 
 CODEBOOKS = (2, 4, 6, 8)  # with which a tokenizer is tried
 TEST_SEED = 1  # of the strings that are judged
@@ -21,13 +22,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", required=True, type=Path, metavar="PATH", help="folder or tar of DIGIT_SPEAKER_TAKE recordings")
-    add("--out", required=True, type=Path, metavar="DIR", help="where the judges go")
+    add("--out", required=True, type=out_folder, metavar="DIR", help="where the judges go")
     add("--speakers", nargs="+", metavar="NAME", help="whose judges to train; default: all")
     add("--acquainted", action="store_true", help="one judge, who knows all speakers")
     add("--tokenizer", default="tokenloom-voice", metavar="NAME_OR_DIR", help="default: %(default)s")
     add("--steps", type=int, default=1500, help="of training, for each judge; default: %(default)s")
     add("--strings", type=int, default=200, help="of each speaker, to be judged; default: %(default)s")
-    add("--seed", type=int, default=0, help="default: %(default)s")
+    add("--seed", type=seed_number, default=0, help="default: %(default)s")
     add("--resume", action="store_true", help="go on where a run was stopped")
     return parser
 

@@ -8,10 +8,10 @@ contrastive_head is all that is new. A run that was killed and is started again 
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenloom.scripts.cli import CommandParser, comma_separated, given, main_of, open_device
+from tokenloom.scripts.option_types import out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.models.contrastive import ContrastiveConfig
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data", nargs="+", required=True, metavar="SPEC", help="pictures with captions, or their shards")
     add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, or their shards, to learn too")
     add("--init", default="tokenloom-mini", metavar="MODEL", help="whose transformer is read; default: %(default)s")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add(
         "--rate", type=float, default=8.0, metavar="HZ", help="frames per second to read clips at; default: %(default)s"
@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     learn("--clip-share", type=float, metavar="SHARE", help="of the steps that learn clips; default: 0.25")
     learn("--prompt-length", type=int, metavar="N", help="tokens; captions are cut there; default: 64")
     learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
-    learn("--seed", type=int, metavar="S", help="default: 0")
+    learn("--seed", type=seed_number, metavar="S", help="default: 0")
     learn("--evaluate-every", type=int, metavar="STEPS", help="default: 100")
     learn("--checkpoint-every", type=int, metavar="STEPS", help="default: 100")
     return parser

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
+from tokenloom.scripts.option_types import out_folder, seed_number
 
 DECODERS = ("ar", "masked", "diffusion")
 RECIPE = (
@@ -25,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", nargs="+", default=[], metavar="SPEC", help="recordings with their texts")
     add("--digits", type=Path, metavar="PATH", help="single spoken digits, to make strings and sums of")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model of speech")
     add("--tokenizer", default="tokenloom-voice", metavar="NAME_OR_DIR", help="of sounds; default: %(default)s")
@@ -55,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     learn("--decay", type=float, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
     learn("--ema-decay", type=float, metavar="D", help="of the average of the weights; default: 0.998")
     learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
-    learn("--seed", type=int, metavar="S", help="default: 0")
+    learn("--seed", type=seed_number, metavar="S", help="default: 0")
     learn("--evaluate-every", type=int, metavar="STEPS", help="losses and samples; default: 500")
     learn("--checkpoint-every", type=int, metavar="STEPS", help="default: 200")
     return parser

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device
+from tokenloom.scripts.option_types import out_folder, seed_number
 from tokenloom.scripts.tokenizer_configs import (
     CLIPS,
     PICTURES,
@@ -59,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS, help="what the tokenizer reads")
     parser.add_argument("--data", nargs="+", required=True, metavar="SPEC", help="what to learn from")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the tokenizer goes")
+    parser.add_argument("--out", type=out_folder, metavar="DIR", help="where the tokenizer goes")
 
     text = parser.add_argument_group("text: byte-level BPE")
     text.add_argument("--vocab-size", type=int, metavar="N", help="256 bytes, merges and special tokens; default: 1024")
@@ -99,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--freeze-encoder", action="store_true", default=None, help="train the decoder alone: ids stay what they are"
     )
     image.add_argument("--bfloat16", action="store_true", default=None, help="for processors with bfloat16 units")
-    image.add_argument("--seed", type=int, metavar="S", help="of weights and pictures; default: 0")
+    image.add_argument("--seed", type=seed_number, metavar="S", help="of weights and pictures; default: 0")
     image.add_argument("--init", metavar="NAME_OR_DIR", help="start from the weights of this tokenizer")
     image.add_argument("--device", metavar="DEVICE", help="where to train, such as cuda; default: cpu")
     image.add_argument(

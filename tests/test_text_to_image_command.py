@@ -146,8 +146,6 @@ def test_words_that_training_never_saw_are_named_in_one_line(draw, tmp_path, cap
         (("--guidance-scale", "nan"), "guidance_scale must be 0 to 100"),
         (("--decoder", "masked", "--steps", "0"), "num_inference_steps must be 1 to 1000"),
         (("--temperature", "-1"), "temperature must be a number of at least 0"),
-        (("--seed", "-1"), "a seed must be 0 to"),
-        (("--seed", str(2**70)), "a seed must be 0 to"),
     ],
 )
 def test_what_cannot_be_is_one_line(draw, tmp_path, monkeypatch, capsys, words, told):
@@ -159,19 +157,13 @@ def test_what_cannot_be_is_one_line(draw, tmp_path, monkeypatch, capsys, words, 
     assert not (tmp_path / "out.png").exists()
 
 
-def test_a_place_that_cannot_be_written_is_told_before_anything_is_drawn(draw, tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert draw(PROMPTS[0], "--out", tmp_path / "file" / "a.png") == 1
-    assert draw(PROMPTS[0], "--out", tmp_path / ("x" * 300) / "a.png") == 1
-    shown = capsys.readouterr().err
-    assert shown.count("\n") == 2 and "File exists" in shown and "File name too long" in shown
-
-
 def test_wrong_usage_is_exit_code_2(draw, tmp_path):
     (tmp_path / "file.png").write_text("")
     assert wrong_usage(draw, "--out", tmp_path / "a.png")  # no prompt
     assert wrong_usage(draw, PROMPTS[0], "--out", tmp_path / "a.jpg")
     assert wrong_usage(draw, PROMPTS[0], "--out", tmp_path)
+    assert wrong_usage(draw, PROMPTS[0], "--out", tmp_path / "file.png" / "a.png")
+    assert wrong_usage(draw, PROMPTS[0], "--seed", -1, "--out", tmp_path / "a.png")
     assert wrong_usage(draw, *PROMPTS, "--out", tmp_path / "file.png")
     assert wrong_usage(draw, PROMPTS[0], "--num-images", 0, "--out", tmp_path / "a.png")
     assert wrong_usage(draw, PROMPTS[0], "--num-images", 10**9, "--out", tmp_path / "a")

@@ -1,0 +1,54 @@
+"""Kinds of values that options of many commands take: what cannot be is refused before anything is loaded or computed.
+
+Each is the `type` of an argument of argparse, which reports what it raises as wrong usage, in one line.
+"""
+
+import os
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+MAX_SEED = 2**62  # generators take twice as much, so that there are seeds left for what is drawn next
+
+
+def seed_number(word: str) -> int:
+    """A seed that every generator takes, of 0 to `MAX_SEED`."""
+    value = int(word) if word.isdecimal() and len(word) < 20 else -1
+    if not 0 <= value <= MAX_SEED:
+        raise ArgumentTypeError(f"a seed must be a whole number of 0 to {MAX_SEED}, got {word!r}")
+    return value
+
+
+def out_path(word: str) -> Path:
+    """Where a file or a folder can be written, with the folders above it that are not there yet."""
+    if not word:
+        raise ArgumentTypeError("a path is needed, got an empty one; write . for this folder")
+    path = Path(word)
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a name that is too long, a folder that must not be looked into
+        raise ArgumentTypeError(f"{path} cannot be: {error.strerror}; choose another path") from None
+    above = next(folder for folder in Path(os.path.abspath(path)).parents if os.path.lexists(folder))
+    folder = path if os.path.isdir(path) else above
+    if not os.path.isdir(folder):
+        raise ArgumentTypeError(f"{folder} is a file, so {path} cannot be below it; choose another path")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ArgumentTypeError(f"{folder} must let us write, and does not; choose another path")
+    return path
+
+
+def out_file(word: str) -> Path:
+    """A file that can be written: a new one, or one that is replaced."""
+    path = out_path(word)
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise ArgumentTypeError(f"a file is written, but {path} is a folder or a device; choose another path")
+    return path
+
+
+def out_folder(word: str) -> Path:
+    """A folder that can be written to: a new one, or one that is there."""
+    path = out_path(word)
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise ArgumentTypeError(f"a folder is written, but {path} is a file; choose another path")
+    return path

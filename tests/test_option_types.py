@@ -1,0 +1,71 @@
+"""Kinds of options: no command computes for an hour to find that it cannot write, or that its seed is none."""
+
+import argparse
+import os
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from tokenloom.scripts import cli
+from tokenloom.scripts.option_types import MAX_SEED, out_file, out_folder, out_path, seed_number
+
+SCRIPTS = sorted(path.stem for path in Path(cli.__file__).parent.glob("*.py") if "def run(" in path.read_text())
+OUT = (out_path, out_file, out_folder)
+
+
+def options(script: str, name: str) -> list[argparse.Action]:
+    parser = import_module(f"tokenloom.scripts.{script}").build_parser()
+    return [action for action in parser._actions if name in action.option_strings]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_command_takes_an_out_or_a_seed_unchecked(script):
+    assert all(action.type in OUT for action in options(script, "--out"))
+    for action in options(script, "--seed"):
+        with pytest.raises(argparse.ArgumentTypeError, match="a seed must be"):
+            action.type("-1")
+
+
+def test_a_seed_is_one_that_generators_take_with_others_after_it():
+    for number in (0, 7, MAX_SEED):
+        assert seed_number(str(number)) == number
+        torch.Generator().manual_seed(number + 100_000)
+
+
+@pytest.mark.parametrize("word", ["-1", str(MAX_SEED + 1), "9" * 5000, "1.5", "x", "", "nan"])
+def test_what_is_no_seed_is_refused(word):
+    with pytest.raises(argparse.ArgumentTypeError, match="a seed must be a whole number of 0 to"):
+        seed_number(word)
+
+
+@pytest.mark.parametrize("kind", OUT)
+def test_an_out_may_be_new_and_nothing_is_made_by_asking(kind, tmp_path):
+    path = tmp_path / "new" / "folder" / "a.png"
+    assert kind(str(path)) == path and not list(tmp_path.iterdir())
+
+
+def test_an_out_that_is_there_must_be_of_its_kind(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert out_file(str(file)) == out_path(str(file)) == file
+    assert out_folder(str(tmp_path)) == out_path(str(tmp_path)) == tmp_path
+    for kind, path in ((out_file, tmp_path), (out_file, Path(os.devnull)), (out_folder, file)):
+        with pytest.raises(argparse.ArgumentTypeError, match="is written, but"):
+            kind(str(path))
+
+
+@pytest.mark.parametrize("kind", OUT)
+def test_an_out_that_cannot_be_written_is_refused(kind, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for path, told in (
+        (tmp_path / "file" / "a" / "b", "is a file, so"),
+        (tmp_path / ("x" * 300) / "a", "File name too long"),
+        ("", "an empty one"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError, match=told):
+            kind(str(path))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as for who may not write there
+    with pytest.raises(argparse.ArgumentTypeError, match="must let us write"):
+        kind(str(tmp_path / "a"))
