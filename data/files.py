@@ -4,11 +4,15 @@ A reader, or a run started again after a kill, meets the old file or the new one
 """
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+MAX_JSON_BYTES = 64 << 20
 
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
@@ -58,6 +62,26 @@ def sha256_of_file(path: str | os.PathLike, block: int = 1 << 20) -> str:
         while data := file.read(block):
             digest.update(data)
     return digest.hexdigest()
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """The JSON object that a file of at most `MAX_JSON_BYTES` holds.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        ValueError: it is larger, or holds something else.
+    """
+    with open(path, "rb") as file:
+        data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError(f"{path} must have at most {MAX_JSON_BYTES} bytes of JSON, got more; save it again")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is broken ({type(error).__name__}: {error}); save it again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is broken (it must hold an object, got a {type(value).__name__}); save it again")
+    return value
 
 
 def path_below(folder: Path, name: str) -> Path:

@@ -93,6 +93,6 @@ def _named(found: Iterable[Path], paths: list[Path], suffixes: Iterable[str]) ->
     roots = [path if path.is_dir() else path.parent for path in paths]
     if not found:
         shown = ", ".join(map(str, roots)) or "no path was given"
-        raise ValueError(f"nothing to tokenize: no file ending in {' '.join(suffixes)} ({shown})")
+        raise ValueError(f"nothing to read: no file ending in {' '.join(suffixes)} ({shown})")
     root = Path(os.path.commonpath(roots))
     return {path.relative_to(root).as_posix(): path for path in found}

@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..data.files import read_json
+
 _NAME = re.compile(r"checkpoint-(\d{8})")
 Parts = dict[str, dict[str, Tensor]]
 
@@ -77,7 +79,7 @@ def load_checkpoint(folder: Path) -> tuple[int, Parts, dict[str, Any]] | None:
         return None
     step, path = found[-1]
     try:
-        state = json.loads((path / "state.json").read_text())
+        state = read_json(path / "state.json")
         return step, {name: load_file(path / f"{name}.safetensors") for name in state["parts"]}, state
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it to go on from the checkpoint before it") from error

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..data.files import write_atomically
+from ..data.files import read_json, write_atomically
 from ..models.contrastive import ContrastiveHead
 from ..models.features import Features, frame_features, text_features
 from ..models.transformer import SharedTransformer
@@ -58,11 +58,9 @@ class EmbeddingPipeline:
         if not folder.is_dir():
             raise ValueError(f"{name_or_path} has no {HEAD}; train one for it: tokenloom train-embed --init MODEL")
         try:
-            trained_on = dict(json.loads((folder / TRAINED_ON).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(
-                f"{folder / TRAINED_ON} is missing or broken ({type(error).__name__}); restore it"
-            ) from error
+            trained_on = read_json(folder / TRAINED_ON)
+        except OSError as error:
+            raise ValueError(f"{folder / TRAINED_ON} cannot be read ({error.strerror}); restore it") from error
         pipeline = cls(TextToImagePipeline.from_pretrained(name_or_path), ContrastiveHead.from_pretrained(folder))
         for name, found in pipeline.fingerprints.items():
             if trained_on.get(name) != found:

@@ -3,12 +3,12 @@
 Names never lead to the network here, because they may come from the manifest of a stranger's shards.
 """
 
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from ..data.files import read_json
 from ..tokenizers.audio import AudioTokenizer
 from ..tokenizers.frames import FramesTokenizer
 from ..tokenizers.image import ImageTokenizer
@@ -87,7 +87,7 @@ def open_image_tokenizer(name: str | Path) -> ImageTokenizer | PaletteTokenizer:
     """
     folder = tokenizer_folder("image", name)
     try:
-        kind = PaletteTokenizer if "num_colors" in _config(folder) else ImageTokenizer
+        kind = PaletteTokenizer if "num_colors" in read_json(folder / "config.json") else ImageTokenizer
         return kind.from_pretrained(folder)
     except (TypeError, KeyError) as error:  # JSON of something else
         raise ValueError(f"{folder}: config.json is not that of an image tokenizer ({error}); name another") from error
@@ -107,7 +107,7 @@ def open_video_tokenizer(name: str | Path, device: torch.device | str = "cpu") -
         except ValueError:
             raise unknown from None
     try:
-        if "group" not in _config(folder):
+        if "group" not in read_json(folder / "config.json"):
             return FramesTokenizer(open_image_tokenizer(folder).to(device))
         return VideoTokenizer.from_pretrained(folder).to(device)
     except (TypeError, KeyError) as error:
@@ -130,7 +130,7 @@ def open_audio_tokenizer(
     except ValueError as unknown:
         raise ValueError(f"{unknown}; untrained are {', '.join(UNTRAINED_SOUND)}") from None
     try:
-        kind = UnitsTokenizer if "num_units" in _config(folder) else AudioTokenizer
+        kind = UnitsTokenizer if "num_units" in read_json(folder / "config.json") else AudioTokenizer
         return kind.from_pretrained(folder).to(device)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{folder}: config.json is not that of a sound tokenizer ({error}); name another") from error
@@ -143,7 +143,3 @@ def open_text_tokenizer(name: str | Path) -> TextTokenizer:
         ValueError: not found, or its file is damaged.
     """
     return TextTokenizer.from_pretrained(tokenizer_folder("text", name))
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "config.json").read_text())

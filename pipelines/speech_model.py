@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..data.files import write_atomically
+from ..data.files import read_json, write_atomically
 from ..models.attention import KVCache
 from ..models.sound import hear
 from ..models.sound_objectives import Sounds
@@ -76,8 +76,8 @@ class SpeechModel:
                 f"a model of speech is a folder with {INDEX} or shipped ({shipped}), and {str(name_or_path)!r} is "
                 "neither; train one (tokenloom train-speech), or name its folder"
             )
+        saved = read_json(folder / INDEX)
         try:
-            saved = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             fingerprints, sound_codes = dict(saved["fingerprints"]), str(saved["audio_tokenizer"])
             known = {name: list(map(str, saved[name])) for name in ("voices", "lexicon", "tasks")}
         except (ValueError, KeyError, TypeError) as error:

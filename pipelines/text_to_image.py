@@ -17,7 +17,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..data.files import write_atomically
+from ..data.files import read_json, write_atomically
 from ..data.media import to_pil
 from ..models.transformer import SharedTransformer
 from ..tokenizers.image import ImageTokenizer
@@ -155,8 +155,8 @@ class TextToImagePipeline:
             ValueError: a part is missing or broken, or the tokenizers are not those of the transformer.
         """
         folder = find_model(name_or_path)
+        saved = read_json(folder / INDEX)
         try:
-            saved = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             lexicon, fingerprints = list(map(str, saved["lexicon"])), dict(saved["fingerprints"])
             writes = bool(saved.get("writes", False))
         except (ValueError, KeyError, TypeError) as error:

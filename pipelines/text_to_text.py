@@ -6,7 +6,7 @@ from typing import Self
 
 import torch
 
-from ..data.files import write_atomically
+from ..data.files import read_json, write_atomically
 from ..models.next_token import NextTokenTransformer
 from ..models.transformer import SharedTransformer
 from ..tokenizers.text import TextTokenizer
@@ -38,8 +38,8 @@ class TextToTextPipeline(LanguageModel):
         folder = Path(folder)
         if not (folder / INDEX).is_file():
             raise ValueError(f"a text model is a folder with {INDEX}, and {folder} is none; train one with train-text")
+        saved = read_json(folder / INDEX)
         try:
-            saved = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             window, fingerprint = int(saved["window"]), str(saved["text_tokenizer"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / INDEX} is broken ({type(error).__name__}: {error}); save it again") from error

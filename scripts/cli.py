@@ -127,7 +127,10 @@ def open_device(name: str) -> "torch.device":
     import torch
 
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=name).device
+        if device.type == "meta":
+            raise RuntimeError("it computes shapes and no numbers")
+        return device
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
 

@@ -87,12 +87,13 @@ def crew_of(arguments: argparse.Namespace) -> "Crew":
     """Who does the work: on a device this process, else several, here or on a cluster."""
     from tokenloom.pipelines.workers import here, processes
 
-    device = open_device(arguments.device)
     if arguments.workers is not None and arguments.workers < 1:
         raise UsageError(f"--workers must be at least 1, got {arguments.workers}")
-    if device.type != "cpu":
-        if arguments.ray is not None or (arguments.workers or 1) > 1:
-            raise UsageError(f"--device {arguments.device} is used by one process; leave --workers and --ray out")
+    alone = not arguments.device.startswith("cpu")
+    if alone and (arguments.ray is not None or (arguments.workers or 1) > 1):
+        raise UsageError(f"--device {arguments.device} is used by one process; leave --workers and --ray out")
+    open_device(arguments.device)  # refuses what is not there
+    if alone:
         return here
     if arguments.ray is not None:
         from tokenloom.pipelines.ray_workers import ray_cluster

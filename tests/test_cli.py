@@ -134,6 +134,13 @@ def test_a_bug_is_not_dressed_up_as_a_users_error():
         cli.main_of(toy_parser, fails_with(KeyError("ours")), [])
 
 
+@pytest.mark.parametrize("name", ["meta", "nowhere", ""])
+def test_a_device_that_computes_nothing_here_is_wrong_usage(name):
+    assert cli.open_device("cpu").type == "cpu"
+    with pytest.raises(cli.UsageError, match=f"--device {name} cannot be used here: "):
+        cli.open_device(name)
+
+
 def test_interruption_is_exit_code_130(capsys):
     assert cli.main_of(toy_parser, fails_with(KeyboardInterrupt()), []) == 130
     assert capsys.readouterr().err == "toy: interrupted\n"

@@ -108,8 +108,11 @@ def test_a_broken_note_of_what_it_was_trained_on_is_one_line(pipeline, tmp_path)
     pipeline.save_pretrained(tmp_path)
     for content in ("{", "[1, 2]", "null"):
         (tmp_path / "contrastive_head" / "trained_on.json").write_text(content)
-        with pytest.raises(ValueError, match=r"trained_on.json is missing or broken"):
+        with pytest.raises(ValueError, match=r"trained_on.json is broken"):
             EmbeddingPipeline.from_pretrained(tmp_path)
+    (tmp_path / "contrastive_head" / "trained_on.json").unlink()
+    with pytest.raises(ValueError, match=r"trained_on.json cannot be read \(No such file"):
+        EmbeddingPipeline.from_pretrained(tmp_path)
 
 
 def test_the_fingerprint_tells_weights_apart_as_they_are_stored():

@@ -34,7 +34,7 @@ def test_names_tell_files_apart_and_nothing_of_the_machine(tree):
     assert list(find_files([tree / "y", tree / "y" / "a.png"], "image")) == ["a.png", "c.gif"]
     with pytest.raises(ValueError, match=r"nope.*check the path"):
         find_files([tree / "nope"], "image")
-    with pytest.raises(ValueError, match=r"nothing to tokenize.*\.webm"):
+    with pytest.raises(ValueError, match=r"nothing to read.*\.webm"):
         find_files([tree / "x"], "video")
     with pytest.raises(ValueError, match="no path was given"):
         find_files([], "video")

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -148,10 +149,24 @@ def test_weights_of_another_shape_are_refused_by_the_name_of_a_tensor(saved, cha
     assert f"does not fit its config.json: tensor '{tensor}' is missing, unknown or misshapen" in said
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"stride": 5}', '{"widths": 7}', '{"levels": "abc"}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "3", "[" * 100_000, '{"stride": 5}', '{"widths": 7}', '{"levels": "abc"}']
+)
 def test_a_broken_config_is_one_line(saved, content):
     (saved / "config.json").write_text(content)
     assert str(saved) in refusal(saved)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"encoder_blocks": (10**9,)}, {"widths": (20_000,)}, {"widths": (10**9,)}], ids=str
+)
+def test_a_config_that_asks_for_more_than_the_weights_hold_takes_no_memory(saved, changes, monkeypatch):
+    monkeypatch.setattr(pretrained, "MAX_SURPLUS", 1 << 20)
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | changes))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert str(saved) in refusal(saved)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 << 10  # KiB
 
 
 def test_a_config_that_lacks_what_has_no_default_is_one_line(tmp_path):

@@ -195,6 +195,22 @@ def test_what_is_taken_when_no_tokenizer_is_named_ships(modality):
     assert open_tokenizer(modality, KINDS[modality].default, "cpu").vocab_size >= 256
 
 
+@pytest.mark.parametrize(
+    "content", [b"{", b"\xff{}", b"[" * 100_000, b"7", b"{}"], ids=lambda content: str(content[:8])
+)
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".wav"])
+def test_a_tokenizer_with_a_broken_config_is_one_line_that_names_it(suffix, content, tmp_path, capsys):
+    file, broken = tmp_path / f"a{suffix}", tmp_path / "broken"
+    file.write_bytes(b"GIF89a")
+    broken.mkdir()
+    (broken / "config.json").write_bytes(content)
+    words = ("--tokenizer", str(broken), "--workers", "1", "--out", str(tmp_path / "out"))
+    modality = {".png": "image", ".gif": "video", ".wav": "audio"}[suffix]
+    assert cli.main(["tokenize", str(file), "--modality", modality, *words]) == 1
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and str(broken) in shown
+
+
 def test_an_unknown_tokenizer_is_one_line(media, tmp_path, capsys):
     assert tokenize(media / "a.txt", "--out", tmp_path / "s", "--tokenizer", "nobody/knows") == 1
     shown = capsys.readouterr().err

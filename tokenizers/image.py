@@ -43,6 +43,8 @@ class ImageTokenizerConfig:
             raise ValueError(f"stride must be 4, 8 or 16 pixels, got {self.stride}")
         if not len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks) == self.num_scales:
             raise ValueError(f"stride {self.stride} needs {self.num_scales} widths and blocks, got {self.widths}")
+        if min(self.levels, default=0) < 2:
+            raise ValueError(f"every dimension needs at least 2 levels, got {self.levels}")
         if self.storage_dtype not in ("float32", "float16"):
             raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
 

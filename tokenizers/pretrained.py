@@ -6,6 +6,8 @@ the config says; and they may be stored in a smaller type than they run in (`con
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -13,11 +15,15 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from ..data.files import read_json
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "weights"
 WEIGHTS = "model.safetensors"
 MAX_WEIGHTS_BYTES = 4 << 30
+MAX_SURPLUS = 1 << 24  # parameters that are built before it is told which of them the file lacks
 
 
 def find_pretrained(name: str | Path, part: str = "") -> str:
@@ -56,8 +62,10 @@ class Pretrained(PyTorchModelHubMixin, library_name="tokenloom", model_card_temp
         """
         place = find_pretrained(pretrained_model_name_or_path)
         try:
+            if Path(place).is_dir():
+                read_json(Path(place) / "config.json")
             return super().from_pretrained(place, **kwargs)
-        except (OSError, json.JSONDecodeError, TypeError, AttributeError) as error:
+        except (OSError, json.JSONDecodeError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
             said = (str(error) or type(error).__name__).splitlines()[0]
             kind = "folder with a broken config.json" if Path(place).is_dir() else "shipped name, folder or repository"
             raise ValueError(f"{place} is no {cls.__name__} that can be loaded ({kind}: {said})") from error
@@ -93,7 +101,8 @@ class Pretrained(PyTorchModelHubMixin, library_name="tokenloom", model_card_temp
                     local_files_only=local_files_only,
                 )
             )
-        model = cls(**model_kwargs)
+        with no_more_parameters_than(path):
+            model = cls(**model_kwargs)
         load_weights(cast(nn.Module, model), path)
         cast(nn.Module, model).to(map_location).eval()
         return model
@@ -103,6 +112,32 @@ class Pretrained(PyTorchModelHubMixin, library_name="tokenloom", model_card_temp
         dtype = getattr(torch, cast(Any, self).config.storage_dtype)
         tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in module.state_dict().items()}
         save_file(tensors, save_directory / WEIGHTS)
+
+
+@contextmanager
+def no_more_parameters_than(path: Path) -> Iterator[None]:
+    """While a module is built in the block, refuse more parameters than a file has bytes, `MAX_SURPLUS` aside.
+
+    A config.json of a few bytes could ask for any amount of memory: weights that are not there must not be made room
+    for. The memory of a parameter is not touched before it is registered, which is when we look.
+
+    Raises:
+        ValueError: there are more.
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    left = size + MAX_SURPLUS
+
+    def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise ValueError(f"{path} must hold what its config.json asks for, got {size} bytes, too few; restore both")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

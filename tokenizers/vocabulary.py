@@ -11,6 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..data.files import read_json
+
 MEDIA = ("image", "video", "audio")
 
 
@@ -97,7 +99,7 @@ class Vocabulary:
             ValueError: the file is not a vocabulary.
         """
         try:
-            saved = json.loads(path.read_text())
+            saved = read_json(path)
             codebooks = {name: tuple(map(int, sizes)) for name, sizes in saved["codebooks"].items()}
             return cls(int(saved["text_size"]), codebooks)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
