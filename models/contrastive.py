@@ -37,6 +37,8 @@ class ContrastiveConfig:
             raise ValueError(
                 f"num_blocks must be at least 0 and embedding_size 1, got {self.num_blocks} and {self.embedding_size}"
             )
+        if self.width < 1 or self.num_heads < 1:
+            raise ValueError(f"width and num_heads must be at least 1, got {self.width} and {self.num_heads}")
         if self.width % self.num_heads:
             raise ValueError(f"width must be a multiple of num_heads, got {self.width} and {self.num_heads} heads")
         if self.storage_dtype not in ("float32", "float16"):

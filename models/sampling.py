@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 SMALLEST_TEMPERATURE = 1e-6  # below, logits / temperature may leave the range of float32
+LARGEST_TEMPERATURE = 100.0  # beyond it, draws are as good as uniform
 
 
 def restrict(logits: Tensor, *, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -32,8 +33,8 @@ def sample(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_k: 
 
     Temperature 0 takes the likeliest id, and so does one below `SMALLEST_TEMPERATURE`.
     """
-    if temperature < 0:
-        raise ValueError(f"temperature must be at least 0, got {temperature}")
+    if not 0 <= temperature <= LARGEST_TEMPERATURE:
+        raise ValueError(f"temperature must be 0 to {LARGEST_TEMPERATURE:g}, got {temperature}; lower it")
     if temperature < SMALLEST_TEMPERATURE:
         return logits.argmax(-1)
     mass = restrict(logits / temperature, top_k=top_k, top_p=top_p).softmax(-1).cumsum(-1)

@@ -58,6 +58,11 @@ class TransformerConfig:
         object.__setattr__(self, "image_levels", tuple(self.image_levels))
         object.__setattr__(self, "image_grid", tuple(self.image_grid))
         object.__setattr__(self, "sound_levels", tuple(map(tuple, self.sound_levels)))
+        if min(self.width, self.num_heads, self.num_layers) < 1:
+            raise ValueError(
+                "width, num_heads and num_layers must be at least 1, "
+                f"got {self.width}, {self.num_heads} and {self.num_layers}"
+            )
         if self.width % self.num_heads or (self.width // self.num_heads) % 2:
             raise ValueError(f"width must be heads x an even number, got {self.width} and {self.num_heads} heads")
         if self.num_frames < 1:

@@ -1,6 +1,5 @@
 """How each decoder samples: the settings there are, and those that are taken when nothing is said."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,8 +31,8 @@ class SamplerSettings:
             )
         for name in ("temperature", "choice_temperature"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a number of at least 0, got {value}")
+            if not 0 <= value <= 100:
+                raise ValueError(f"{name} must be 0 to 100, got {value}")
         if self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ValueError(f"top_k must be at least 0 and top_p in (0, 1], got {self.top_k} and {self.top_p}")
 

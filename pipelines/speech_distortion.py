@@ -34,6 +34,7 @@ OPUS_BITS_PER_SECOND = 6000
 CODEC2_MODES = (3200, 2400, 1200)  # bits per second
 CODEC2_RATE = 8000  # Hz
 MAX_DELAY = 80  # ms by which what comes back may be late or early
+SHORTEST = 0.4  # seconds that the scores need
 TIMEOUT = 60  # seconds for a program
 
 Codec = Callable[[Tensor], tuple[Tensor, float]]  # sound (1, 1, S) -> what comes back, and bits
@@ -132,7 +133,13 @@ def codec2(mode: int) -> Codec | None:
 @torch.no_grad()
 def compare_codecs(tokenizer: AudioTokenizer | UnitsTokenizer, sound: Tensor) -> dict[str, tuple[SpeechRate, Tensor]]:
     """Figures of each way for one sound (1, 1, S) in [-1, 1], and what each gives back: codecs that are there, and the
-    tokenizer with each number of codebooks."""
+    tokenizer with each number of codebooks.
+
+    Raises:
+        ValueError: the sound is too short for figures.
+    """
+    if sound.shape[2] < SHORTEST * SAMPLE_RATE:
+        raise ValueError(f"a sound must last at least {SHORTEST:g} s, got {sound.shape[2] / SAMPLE_RATE:.3f} s")
     ways: dict[str, tuple[SpeechRate, Tensor]] = {}
     codecs: dict[str, Codec | None] = {"opus": opus} | {f"codec2 {mode}": codec2(mode) for mode in CODEC2_MODES}
     for name, codec in codecs.items():

@@ -148,12 +148,11 @@ class TextToSpeechPipeline(_SpeechPipeline):
     def _steps(self, seconds: float | None) -> int | None:
         if seconds is None:
             return None
-        longest = self.model.transformer.config.sound_steps
+        longest = self.model.transformer.config.sound_steps * 0.02
+        if not 0 < seconds <= longest:
+            raise ValueError(f"seconds must be above 0 and at most {longest:g}, got {seconds:g}; shorten it")
         rate = self.model.audio_tokenizer.sample_rate
-        steps = self.model.audio_tokenizer.grid((max(1, round(seconds * rate)),))[1]
-        if not (seconds > 0 and steps <= longest):
-            raise ValueError(f"seconds must be above 0 and give at most {longest} steps of 20 ms, got {seconds}")
-        return steps
+        return self.model.audio_tokenizer.grid((max(1, round(seconds * rate)),))[1]
 
 
 class SpeechToSpeechPipeline(_SpeechPipeline):

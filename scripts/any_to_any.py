@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
 from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device
-from tokenloom.scripts.option_types import out_file, seed_number
+from tokenloom.scripts.option_types import TEMPERATURE, out_file, seed_number
 from tokenloom.scripts.prompt_options import check_out
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of masked and diffusion; more is slower",
     )
-    parser.add_argument("--temperature", type=float, metavar="T", help="lower is safer; 0 takes the likeliest code")
+    parser.add_argument(
+        "--temperature", type=TEMPERATURE, metavar="T", help="lower is safer; 0 takes the likeliest code"
+    )
     parser.add_argument("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
     return parser
 

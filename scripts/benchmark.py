@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, UsageError, main_of
+from tokenloom.scripts.option_types import whole_number
 from tokenloom.scripts.side_by_side import side_by_side, spread
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokens", type=int, default=256, help="of ar-decode, at most 256 (default: 256)")
     parser.add_argument("--train-batch", type=int, default=8, help="sequences of train-step (default: 8)")
     parser.add_argument("--compile", action="store_true", help="train-step also with torch.compile, both sides")
-    parser.add_argument("--threads", type=int, help="threads of torch (default: one per core)")
+    parser.add_argument("--threads", type=whole_number(1, 1024), help="threads of torch (default: one per core)")
     return parser
 
 

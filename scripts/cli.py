@@ -95,6 +95,13 @@ def main_of(
             parser.error(str(error))
         print(f"{parser.prog}: {describe(error)}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        from tokenloom.pipelines.train_loop import is_out_of_memory
+
+        if arguments.debug or not is_out_of_memory(error):
+            raise
+        print(f"{parser.prog}: out of memory; take a smaller model, size, length or batch", file=sys.stderr)
+        return 1
 
 
 def comma_separated(kind: type, choices: Sequence[str] | None = None) -> Callable[[str], tuple]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
-from tokenloom.scripts.option_types import out_folder
+from tokenloom.scripts.option_types import HERTZ, POSITIVE, SECONDS, out_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,9 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--tokenizer", default="tokenloom-footage", metavar="NAME_OR_DIR", help="of clips; default: %(default)s")
     add("--pictures", default="tokenloom-photo", metavar="NAME_OR_DIR", help="of pictures; default: %(default)s")
     add("--data", nargs="+", required=True, type=Path, metavar="PATH", help="clips, folders of them, scenes")
-    add("--fps", type=float, default=12.0, help="at which clips are read; default: %(default)s")
-    add("--size", type=int, default=128, metavar="PIXELS", help="side of the centre square; default: %(default)s")
-    add("--seconds", type=float, default=4.0, help="of each clip, from its start; default: %(default)s")
+    add("--fps", type=HERTZ, default=12.0, help="at which clips are read; default: %(default)s")
+    add("--size", type=POSITIVE, default=128, metavar="PIXELS", help="side of the centre square; default: %(default)s")
+    add("--seconds", type=SECONDS, default=4.0, help="of each clip, from its start; default: %(default)s")
     add("--device", default="cpu", help="of the tokenizers, such as cuda; default: %(default)s")
     add("--out", type=out_folder, metavar="DIR", help="folder of the figures and pictures")
     return parser

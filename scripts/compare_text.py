@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from tokenloom.scripts.cli import CommandParser, comma_separated, given, main_of
+from tokenloom.scripts.option_types import NATURAL, POSITIVE, TEMPERATURE
 from tokenloom.scripts.text_model_options import add_text_training, config_of, recipe_of
 
 
@@ -16,10 +17,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_text_training(parser)
     parser.add_argument("--orders", type=comma_separated(int), metavar="N,...", help="of the n-grams; default: 3,4,5,6")
-    parser.add_argument("--vocab-size", type=int, metavar="N", help="of the pieces of words; default: 1024")
+    parser.add_argument("--vocab-size", type=POSITIVE, metavar="N", help="of the pieces of words; default: 1024")
     parser.add_argument("--prompt", dest="prompts", action="append", metavar="TEXT", help="default: of held-out text")
-    parser.add_argument("--length", type=int, metavar="BYTES", help="of a continuation; default: 400")
-    parser.add_argument("--temperature", type=float, metavar="T", help="of continuations; default: 0.8")
+    parser.add_argument("--length", type=NATURAL, metavar="BYTES", help="of a continuation; default: 400")
+    parser.add_argument("--temperature", type=TEMPERATURE, metavar="T", help="of continuations; default: 0.8")
     return parser
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.scripts.cli import UsageError, open_device
-from tokenloom.scripts.option_types import out_file, seed_number
+from tokenloom.scripts.cli import open_device
+from tokenloom.scripts.option_types import TEMPERATURE, out_file, seed_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ def add_describe_options(parser: argparse.ArgumentParser, thing: str) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="PATH", help=f"{thing}s, or folders of them")
     parser.add_argument("--model", default="tokenloom-mini", metavar="NAME_OR_DIR", help="default: %(default)s")
     parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="T", help="0, the default, takes the likeliest token"
+        "--temperature", type=TEMPERATURE, default=0.0, metavar="T", help="0, the default, takes the likeliest token"
     )
     parser.add_argument(
         "--seed", type=seed_number, default=0, metavar="S", help=f"of the first {thing}; default: %(default)s"
@@ -33,9 +33,6 @@ def run_describe(
     arguments: argparse.Namespace, modality: str, read: "Callable[[Path, TextToImagePipeline], Tensor]"
 ) -> int:
     """Print the caption of every file; 1 where one could not be read."""
-    if arguments.temperature < 0:
-        raise UsageError(f"--temperature must be at least 0, got {arguments.temperature:g}")
-
     from tokenloom.data.files import write_atomically
     from tokenloom.data.find_files import find_files
     from tokenloom.pipelines.describe_files import describe

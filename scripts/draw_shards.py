@@ -10,10 +10,10 @@ you report its score, and the score before: the judge of the score chose what wa
 import argparse
 import sys
 import warnings
-from pathlib import Path
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, comma_separated, given, main_of, open_device
+from tokenloom.scripts.option_types import NATURAL, POSITIVE, TEMPERATURE, out_folder, seed_number
 
 SETTINGS = ("guidance_scale", "num_inference_steps", "temperature")
 
@@ -24,15 +24,15 @@ def build_parser() -> argparse.ArgumentParser:
     add("model", metavar="MODEL", help="a shipped name or a folder; its tokenizers make the ids")
     add("--on", choices=("scenes", "clips"), default="scenes", help="what to ask for; default: %(default)s")
     add("--decoder", type=comma_separated(str, DECODERS), default=("ar",), metavar="D,...", dest="decoders")
-    add("--per-kind", type=int, default=1000, metavar="N", help="to keep, by each decoder; default: %(default)s")
-    add("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    add("--per-kind", type=POSITIVE, default=1000, metavar="N", help="to keep, by each decoder; default: %(default)s")
+    add("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
     add("--guidance-scale", type=float, metavar="G", help="default: each decoder's own, as of what follows")
     add("--steps", dest="num_inference_steps", type=int, metavar="N", help="of masked and diffusion")
-    add("--temperature", type=float, metavar="T", help="of what is drawn")
-    add("--batch-size", type=int, default=16, metavar="N", help="drawn at once; default: %(default)s")
-    add("--workers", type=int, default=0, metavar="N", help="processes that judge; default: none")
+    add("--temperature", type=TEMPERATURE, metavar="T", help="of what is drawn")
+    add("--batch-size", type=POSITIVE, default=16, metavar="N", help="drawn at once; default: %(default)s")
+    add("--workers", type=NATURAL, default=0, metavar="N", help="processes that judge; default: none")
     add("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder of the shards")
+    add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the shards")
     return parser
 
 

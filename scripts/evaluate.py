@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
-from tokenloom.scripts.option_types import out_folder, seed_number
+from tokenloom.scripts.option_types import POSITIVE, TEMPERATURE, out_folder, seed_number, whole_number
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate import Evaluation
@@ -40,7 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="D,...",
         dest="decoders",
     )
-    parser.add_argument("--prompts-per-kind", type=int, default=100, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--prompts-per-kind", type=whole_number(1, 10_000), default=100, metavar="N", help="default: %(default)s"
+    )
     parser.add_argument(
         "--seed",
         "--seeds",
@@ -53,22 +55,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--new", action="store_true", help="also ask for combinations that training never drew")
     parser.add_argument("--guidance-scale", type=float, metavar="G")
     parser.add_argument("--steps", type=int, metavar="N", help="of masked and diffusion")
-    parser.add_argument("--temperature", type=float, metavar="T", help="of what is drawn")
+    parser.add_argument("--temperature", type=TEMPERATURE, metavar="T", help="of what is drawn")
     parser.add_argument("--choice-temperature", type=float, metavar="T", help="of masked")
     parser.add_argument("--sweep", action="store_true", help="look for the best settings among usual ones")
     parser.add_argument("--reconstructions", action="store_true", help="judge the image tokenizer; MODEL may be one")
     parser.add_argument(
         "--captions", action="store_true", help="judge the captions that MODEL writes of fresh examples"
     )
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="drawn at once; default: %(default)s")
+    parser.add_argument(
+        "--batch-size", type=POSITIVE, default=16, metavar="N", help="drawn at once; default: %(default)s"
+    )
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
     parser.add_argument("--out", type=out_folder, metavar="DIR", help="folder of evaluation.json and the sheets")
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.prompts_per_kind < 1:
-        raise UsageError(f"--prompts-per-kind must be at least 1, got {arguments.prompts_per_kind}")
     if arguments.reconstructions + arguments.sweep + arguments.captions > 1:
         raise UsageError("--reconstructions, --captions and --sweep are different things; ask for one")
 

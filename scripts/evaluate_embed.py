@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
-from tokenloom.scripts.option_types import out_file, seed_number
+from tokenloom.scripts.cli import CommandParser, comma_separated, main_of, open_device
+from tokenloom.scripts.option_types import out_file, seed_number, whole_number
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.retrieval import Gallery
@@ -24,7 +24,13 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", nargs="?", default="tokenloom-mini", metavar="MODEL", help="default: %(default)s")
     add("--on", nargs="+", default=["scenes"], metavar="WHAT", help="scenes, clips, folders, tars; default: scenes")
-    add("--among", type=comma_separated(int), default=(100, 1000), metavar="N,...", help="pairs; default: 100,1000")
+    add(
+        "--among",
+        type=comma_separated(whole_number(2, 10_000)),
+        default=(100, 1000),
+        metavar="N,...",
+        help="pairs; default: 100,1000",
+    )
     add("--seed", type=seed_number, default=0, metavar="S", help="of what is drawn; default: %(default)s")
     add("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
     add("--out", type=out_file, metavar="JSON", help="also write the figures there")
@@ -32,9 +38,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if min(arguments.among) < 2:
-        raise UsageError(f"--among must be at least 2, got {min(arguments.among)}")
-
     from tokenloom.pipelines.embed import EmbeddingPipeline
     from tokenloom.pipelines.retrieval import retrieve
 

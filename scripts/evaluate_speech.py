@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenloom.pipelines.sampler_settings import DECODERS
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
-from tokenloom.scripts.option_types import out_folder, seed_number
+from tokenloom.scripts.cli import CommandParser, comma_separated, main_of, open_device
+from tokenloom.scripts.option_types import POSITIVE, TEMPERATURE, out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate_speech import Heard
@@ -27,20 +27,17 @@ def build_parser() -> argparse.ArgumentParser:
     add("--digits", type=Path, required=True, metavar="PATH", help="recordings of single digits")
     add("--judges", type=Path, required=True, metavar="DIR", help="what train_digit_judge.py made")
     add("--decoders", type=comma_separated(str, DECODERS), default=DECODERS, metavar="D,...", help="default: all three")
-    add("--strings", type=int, default=40, metavar="N", help="of each speaker; default: %(default)s")
+    add("--strings", type=POSITIVE, default=40, metavar="N", help="of each speaker; default: %(default)s")
     add("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
     add("--guidance-scale", type=float, metavar="G")
     add("--steps", type=int, metavar="N", help="of masked and diffusion")
-    add("--temperature", type=float, metavar="T")
+    add("--temperature", type=TEMPERATURE, metavar="T")
     add("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
     add("--out", type=out_folder, metavar="DIR", help="folder of evaluation.json")
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.strings < 1:
-        raise UsageError(f"--strings must be at least 1, got {arguments.strings}")
-
     from tokenloom.data.files import write_atomically
     from tokenloom.pipelines.evaluate_speech import (
         answers,

@@ -3,19 +3,55 @@
 Each is the `type` of an argument of argparse, which reports what it raises as wrong usage, in one line.
 """
 
+import math
 import os
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
 
 MAX_SEED = 2**62  # generators take twice as much, so that there are seeds left for what is drawn next
 
 
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """The `type` of a count from `least` to `most`."""
+
+    def count(word: str) -> int:
+        value = int(word) if word.isdecimal() and len(word) < 20 else -1
+        if not least <= value <= most:
+            raise ArgumentTypeError(f"a whole number of {least} to {most} is needed, got {word!r}")
+        return value
+
+    return count
+
+
+def real_number(least: float, most: float) -> Callable[[str], float]:
+    """The `type` of a quantity from `least` to `most`."""
+
+    def quantity(word: str) -> float:
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:  # nan is within nothing
+            raise ArgumentTypeError(f"a number of {least:g} to {most:g} is needed, got {word!r}")
+        return value
+
+    return quantity
+
+
+POSITIVE = whole_number(1, 10**9)
+NATURAL = whole_number(0, 10**9)
+SHARE = real_number(0, 1)
+WEIGHT = real_number(0, 1000)  # of a term of a loss
+LEARNING_RATE = real_number(0, 10)
+TEMPERATURE = real_number(0, 100)
+HERTZ = real_number(0.01, 1000)  # of frames
+SECONDS = real_number(0.1, 3600)
+
+
 def seed_number(word: str) -> int:
     """A seed that every generator takes, of 0 to `MAX_SEED`."""
-    value = int(word) if word.isdecimal() and len(word) < 20 else -1
-    if not 0 <= value <= MAX_SEED:
-        raise ArgumentTypeError(f"a seed must be a whole number of 0 to {MAX_SEED}, got {word!r}")
-    return value
+    return whole_number(0, MAX_SEED)(word)
 
 
 def out_path(word: str) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
 from tokenloom.scripts.cli import UsageError
-from tokenloom.scripts.option_types import seed_number
+from tokenloom.scripts.option_types import TEMPERATURE, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.data.progress import Progress
@@ -39,7 +39,9 @@ def add_prompt_options(
         "--guidance-scale", type=float, metavar="G", help="how closely to follow the prompt; 1: no extra"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="of masked and diffusion; more is slower")
-    parser.add_argument("--temperature", type=float, metavar="T", help="lower is safer; 0 takes the likeliest code")
+    parser.add_argument(
+        "--temperature", type=TEMPERATURE, metavar="T", help="lower is safer; 0 takes the likeliest code"
+    )
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
 
 

@@ -11,14 +11,14 @@ import json
 import sys
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
-from tokenloom.scripts.option_types import out_folder
+from tokenloom.scripts.option_types import NATURAL, out_folder
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", default="tokenloom-photo", metavar="NAME_OR_DIR", help="default: %(default)s")
     parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="folders or tars of pictures")
-    parser.add_argument("--search", type=int, default=0, metavar="STEPS", help="for better codes; default: none")
+    parser.add_argument("--search", type=NATURAL, default=0, metavar="STEPS", help="for better codes; default: none")
     parser.add_argument("--device", default="cpu", help="of the tokenizer, such as cuda; default: %(default)s")
     parser.add_argument("--out", type=out_folder, metavar="DIR", help="folder of the figures and pictures")
     return parser

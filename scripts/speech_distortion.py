@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
-from tokenloom.scripts.option_types import out_folder
+from tokenloom.scripts.option_types import SECONDS, out_folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--tokenizer", default="tokenloom-voice", metavar="NAME_OR_DIR", help="default: %(default)s")
     add("--data", nargs="+", required=True, type=Path, metavar="PATH", help="folders or tars of speech")
     add("--held-out", action="store_true", help="only the files that training does not see")
-    add("--seconds", type=float, default=10.0, help="of each file, from its start; default: %(default)s")
+    add("--seconds", type=SECONDS, default=10.0, help="of each file, from its start; default: %(default)s")
     add("--device", default="cpu", help="of the tokenizer, such as cuda; default: %(default)s")
     add("--out", type=out_folder, metavar="DIR", help="folder of the figures and sounds")
     return parser

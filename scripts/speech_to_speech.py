@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
-from tokenloom.scripts.option_types import out_folder, seed_number
+from tokenloom.scripts.option_types import TEMPERATURE, out_folder, seed_number
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,7 +22,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=seed_number, default=0, metavar="S", help="of the first answer; default: %(default)s"
     )
-    parser.add_argument("--temperature", type=float, metavar="T", help="lower is safer; 0 takes the likeliest code")
+    parser.add_argument(
+        "--temperature", type=TEMPERATURE, metavar="T", help="lower is safer; 0 takes the likeliest code"
+    )
     parser.add_argument("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
     parser.add_argument("--out", type=out_folder, required=True, metavar="DIR", help="folder of the answers")
     return parser

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from tokenloom.scripts.cli import given
-from tokenloom.scripts.option_types import out_folder, seed_number
+from tokenloom.scripts.option_types import POSITIVE, out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.models.transformer import TransformerConfig
@@ -18,16 +18,16 @@ def add_text_training(parser: argparse.ArgumentParser) -> None:
     add("--data", nargs="+", required=True, metavar="SPEC", help='text files; folders or "scenes" give their captions')
     add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
-    add("--width", type=int, default=128, metavar="N", help="of the trunk; default: %(default)s")
-    add("--layers", type=int, default=4, metavar="N", help="default: %(default)s")
-    add("--heads", type=int, default=2, metavar="N", help="of attention; default: %(default)s")
-    add("--window", type=int, metavar="TOKENS", help="seen at once; default: 128")
-    add("--steps", type=int, metavar="N", help="default: 2000")
-    add("--batch-size", type=int, metavar="N", help="windows of a step; default: 16")
+    add("--width", type=POSITIVE, default=128, metavar="N", help="of the trunk; default: %(default)s")
+    add("--layers", type=POSITIVE, default=4, metavar="N", help="default: %(default)s")
+    add("--heads", type=POSITIVE, default=2, metavar="N", help="of attention; default: %(default)s")
+    add("--window", type=POSITIVE, metavar="TOKENS", help="seen at once; default: 128")
+    add("--steps", type=POSITIVE, metavar="N", help="default: 2000")
+    add("--batch-size", type=POSITIVE, metavar="N", help="windows of a step; default: 16")
     add("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
     add("--seed", type=seed_number, metavar="S", help="default: 0")
-    add("--evaluate-every", type=int, metavar="STEPS", help="bits per byte of held-out text; default: 500")
-    add("--checkpoint-every", type=int, metavar="STEPS", help="default: 200")
+    add("--evaluate-every", type=POSITIVE, metavar="STEPS", help="bits per byte of held-out text; default: 500")
+    add("--checkpoint-every", type=POSITIVE, metavar="STEPS", help="default: 200")
 
 
 def recipe_of(arguments: argparse.Namespace) -> "LanguageRecipe":

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
-from tokenloom.scripts.option_types import seed_number
+from tokenloom.scripts.cli import CommandParser, main_of, open_device
+from tokenloom.scripts.option_types import NATURAL, TEMPERATURE, seed_number
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -13,21 +13,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("prompt", metavar="PROMPT", help='how the text begins; "" for one from nothing')
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="that train-text wrote")
     parser.add_argument(
-        "--length", type=int, default=400, metavar="BYTES", help="of text at most; default: %(default)s"
+        "--length", type=NATURAL, default=400, metavar="BYTES", help="of text at most; default: %(default)s"
     )
-    parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0: the likeliest; %(default)s")
+    parser.add_argument(
+        "--temperature", type=TEMPERATURE, default=0.8, metavar="T", help="0: the likeliest; %(default)s"
+    )
     parser.add_argument("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
     parser.add_argument("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if not 0 <= arguments.temperature < float("inf") or arguments.length < 0:
-        raise UsageError(
-            "--temperature and --length must be numbers of at least 0, "
-            f"got {arguments.temperature:g} and {arguments.length}"
-        )
-
     from tokenloom.pipelines.text_to_image import seeded
     from tokenloom.pipelines.text_to_text import TextToTextPipeline
 

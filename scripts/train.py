@@ -14,7 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
-from tokenloom.scripts.option_types import out_folder, seed_number
+from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, SHARE, out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.models.transformer import TransformerConfig
@@ -49,45 +49,52 @@ def build_parser() -> argparse.ArgumentParser:
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model")
     add("--tokenizer", metavar="NAME_OR_DIR", help="of pictures; default: that of --init, or tokenloom-photo")
     add("--text-tokenizer", metavar="NAME_OR_DIR", help="default: that of --init, or a new one from the captions")
-    add("--text-vocab-size", type=int, default=1024, metavar="N", help="of a new one; default: %(default)s")
+    add("--text-vocab-size", type=POSITIVE, default=1024, metavar="N", help="of a new one; default: %(default)s")
     add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, or their shards, to learn too")
-    add("--frames", type=int, default=17, metavar="N", help="of a clip; default: %(default)s")
+    add("--frames", type=POSITIVE, default=17, metavar="N", help="of a clip; default: %(default)s")
     add(
-        "--rate", type=float, default=8.0, metavar="HZ", help="frames per second to read clips at; default: %(default)s"
+        "--rate", type=HERTZ, default=8.0, metavar="HZ", help="frames per second to read clips at; default: %(default)s"
     )
-    add("--size", type=int, default=64, metavar="PIXELS", help="side of the pictures; default: %(default)s")
+    add("--size", type=POSITIVE, default=64, metavar="PIXELS", help="side of the pictures; default: %(default)s")
     add("--plan-only", action="store_true", help="print parameters, FLOPs, memory and hours, and stop")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
-    add("--workers", type=int, default=0, metavar="N", help="processes that draw and read ahead; default: none")
+    add("--workers", type=NATURAL, default=0, metavar="N", help="processes that draw and read ahead; default: none")
     add("--accelerate", action="store_true", help="train through accelerate; `accelerate launch` needs no option")
 
     shape = parser.add_argument_group("transformer").add_argument
-    shape("--width", type=int, metavar="N", help="of the trunk; default: 192")
-    shape("--layers", dest="num_layers", type=int, metavar="N", help="new ones come between those given; default: 8")
-    shape("--heads", dest="num_heads", type=int, metavar="N", help="of attention; default: 3")
+    shape("--width", type=POSITIVE, metavar="N", help="of the trunk; default: 192")
+    shape(
+        "--layers", dest="num_layers", type=POSITIVE, metavar="N", help="new ones come between those given; default: 8"
+    )
+    shape("--heads", dest="num_heads", type=POSITIVE, metavar="N", help="of attention; default: 3")
     shape("--factorized", action="store_true", default=None, help="of other frames of a clip, see only the same place")
     shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
 
     learn = parser.add_argument_group("training").add_argument
     learn("--decoder", dest="decoders", type=comma_separated(str, DECODERS), metavar="D,...", help="default: all three")
-    learn("--steps", type=int, metavar="N", help="default: 3000")
-    learn("--batch-size", type=int, metavar="N", help="pictures of a step, each learned by every decoder; default: 32")
-    learn("--muon-lr", type=float, metavar="RATE", help="of the trunk's matrices; default: 0.002")
-    learn("--adamw-lr", type=float, metavar="RATE", help="of the rest; default: 0.002")
-    learn("--warmup", type=int, metavar="N", help="steps; default: 100")
-    learn("--decay", type=float, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
-    learn("--ema-decay", type=float, metavar="D", help="of the average of the weights; default: 0.998")
-    learn("--clip-share", type=float, metavar="SHARE", help="of the steps that learn clips; default: 0.5")
-    learn("--text-share", type=float, metavar="SHARE", help="of the steps that learn to write captions; default: 0.0")
-    learn("--drop-caption", type=float, metavar="SHARE", help="of captions left out, for guidance; default: 0.1")
-    learn("--prompt-length", type=int, metavar="N", help="tokens; captions are cut there; default: 64")
+    learn("--steps", type=POSITIVE, metavar="N", help="default: 3000")
+    learn(
+        "--batch-size",
+        type=POSITIVE,
+        metavar="N",
+        help="pictures of a step, each learned by every decoder; default: 32",
+    )
+    learn("--muon-lr", type=LEARNING_RATE, metavar="RATE", help="of the trunk's matrices; default: 0.002")
+    learn("--adamw-lr", type=LEARNING_RATE, metavar="RATE", help="of the rest; default: 0.002")
+    learn("--warmup", type=NATURAL, metavar="N", help="steps; default: 100")
+    learn("--decay", type=SHARE, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
+    learn("--ema-decay", type=SHARE, metavar="D", help="of the average of the weights; default: 0.998")
+    learn("--clip-share", type=SHARE, metavar="SHARE", help="of the steps that learn clips; default: 0.5")
+    learn("--text-share", type=SHARE, metavar="SHARE", help="of the steps that learn to write captions; default: 0.0")
+    learn("--drop-caption", type=SHARE, metavar="SHARE", help="of captions left out, for guidance; default: 0.1")
+    learn("--prompt-length", type=POSITIVE, metavar="N", help="tokens; captions are cut there; default: 64")
     learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
     learn("--compile", action="store_true", default=None, help="fuse the trunk with torch.compile")
     learn("--seed", type=seed_number, metavar="S", help="default: 0")
-    learn("--evaluate-every", type=int, metavar="STEPS", help="losses, samples, scores; default: 500")
-    learn("--checkpoint-every", type=int, metavar="STEPS", help="default: 100")
+    learn("--evaluate-every", type=POSITIVE, metavar="STEPS", help="losses, samples, scores; default: 500")
+    learn("--checkpoint-every", type=POSITIVE, metavar="STEPS", help="default: 100")
     learn("--prompt", dest="prompts", action="append", metavar="TEXT", help="to watch; default: some of the data")
-    learn("--score-prompts", type=int, default=8, metavar="N", help="of each kind of scenes, 0: none; default: 8")
+    learn("--score-prompts", type=NATURAL, default=8, metavar="N", help="of each kind of scenes, 0: none; default: 8")
     return parser
 
 

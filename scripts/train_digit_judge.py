@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from tokenloom.scripts.cli import CommandParser, main_of
-from tokenloom.scripts.option_types import out_folder, seed_number
+from tokenloom.scripts.cli import CommandParser, UsageError, main_of
+from tokenloom.scripts.option_types import POSITIVE, out_folder, seed_number
 
 CODEBOOKS = (2, 4, 6, 8)  # with which a tokenizer is tried
 TEST_SEED = 1  # of the strings that are judged
@@ -26,8 +26,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--speakers", nargs="+", metavar="NAME", help="whose judges to train; default: all")
     add("--acquainted", action="store_true", help="one judge, who knows all speakers")
     add("--tokenizer", default="tokenloom-voice", metavar="NAME_OR_DIR", help="default: %(default)s")
-    add("--steps", type=int, default=1500, help="of training, for each judge; default: %(default)s")
-    add("--strings", type=int, default=200, help="of each speaker, to be judged; default: %(default)s")
+    add("--steps", type=POSITIVE, default=1500, help="of training, for each judge; default: %(default)s")
+    add(
+        "--strings",
+        type=POSITIVE,
+        default=200,
+        help="of each speaker, to be judged; default: %(default)s",
+    )
     add("--seed", type=seed_number, default=0, help="default: %(default)s")
     add("--resume", action="store_true", help="go on where a run was stopped")
     return parser
@@ -47,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.tokenizer} must be a learned sound tokenizer with codebooks; name another")
     config, recipe = DigitRecognizerConfig(), JudgeRecipe(steps=arguments.steps, seed=arguments.seed)
     everybody = DigitStrings(arguments.data, sample_rate=SAMPLE_RATE, seed=arguments.seed).speakers
+    if strangers := set(arguments.speakers or ()) - set(everybody):
+        raise UsageError(f"--speakers must be some of {', '.join(everybody)}, got {', '.join(sorted(strangers))}")
     scores: dict[str, dict[str, float]] = {}
 
     def strings(speakers: list[str], rate: int, **options: int) -> DigitStrings:

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tokenloom.scripts.cli import CommandParser, comma_separated, given, main_of, open_device
-from tokenloom.scripts.option_types import out_folder, seed_number
+from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, SHARE, out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.models.contrastive import ContrastiveConfig
@@ -33,10 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add(
-        "--rate", type=float, default=8.0, metavar="HZ", help="frames per second to read clips at; default: %(default)s"
+        "--rate", type=HERTZ, default=8.0, metavar="HZ", help="frames per second to read clips at; default: %(default)s"
     )
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
-    add("--workers", type=int, default=0, metavar="N", help="processes that draw and read ahead; default: none")
+    add("--workers", type=NATURAL, default=0, metavar="N", help="processes that draw and read ahead; default: none")
 
     shape = parser.add_argument_group("head").add_argument
     shape(
@@ -45,23 +45,25 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N,...",
         help="of the transformer, whose output is read; default: that after two thirds of it",
     )
-    shape("--width", type=int, metavar="N", help="default: 96")
-    shape("--heads", dest="num_heads", type=int, metavar="N", help="of attention; default: 3")
-    shape("--blocks", dest="num_blocks", type=int, metavar="N", help="for texts, and for media; 0: linear; default: 1")
-    shape("--embedding-size", type=int, metavar="N", help="of a vector; default: 128")
+    shape("--width", type=POSITIVE, metavar="N", help="default: 96")
+    shape("--heads", dest="num_heads", type=POSITIVE, metavar="N", help="of attention; default: 3")
+    shape(
+        "--blocks", dest="num_blocks", type=NATURAL, metavar="N", help="for texts, and for media; 0: linear; default: 1"
+    )
+    shape("--embedding-size", type=POSITIVE, metavar="N", help="of a vector; default: 128")
     shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float16")
 
     learn = parser.add_argument_group("training").add_argument
-    learn("--steps", type=int, metavar="N", help="default: 600")
-    learn("--batch-size", type=int, metavar="N", help="pairs, of which each is told from the others; default: 128")
-    learn("--learning-rate", type=float, metavar="RATE", help="default: 0.002")
-    learn("--warmup", type=int, metavar="N", help="steps; default: 30")
-    learn("--clip-share", type=float, metavar="SHARE", help="of the steps that learn clips; default: 0.25")
-    learn("--prompt-length", type=int, metavar="N", help="tokens; captions are cut there; default: 64")
+    learn("--steps", type=POSITIVE, metavar="N", help="default: 600")
+    learn("--batch-size", type=POSITIVE, metavar="N", help="pairs, of which each is told from the others; default: 128")
+    learn("--learning-rate", type=LEARNING_RATE, metavar="RATE", help="default: 0.002")
+    learn("--warmup", type=NATURAL, metavar="N", help="steps; default: 30")
+    learn("--clip-share", type=SHARE, metavar="SHARE", help="of the steps that learn clips; default: 0.25")
+    learn("--prompt-length", type=POSITIVE, metavar="N", help="tokens; captions are cut there; default: 64")
     learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
     learn("--seed", type=seed_number, metavar="S", help="default: 0")
-    learn("--evaluate-every", type=int, metavar="STEPS", help="default: 100")
-    learn("--checkpoint-every", type=int, metavar="STEPS", help="default: 100")
+    learn("--evaluate-every", type=POSITIVE, metavar="STEPS", help="default: 100")
+    learn("--checkpoint-every", type=POSITIVE, metavar="STEPS", help="default: 100")
     return parser
 
 

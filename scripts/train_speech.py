@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
-from tokenloom.scripts.option_types import out_folder, seed_number
+from tokenloom.scripts.option_types import LEARNING_RATE, NATURAL, POSITIVE, SECONDS, SHARE, out_folder, seed_number
 
 DECODERS = ("ar", "masked", "diffusion")
 RECIPE = (
@@ -30,35 +30,37 @@ def build_parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model of speech")
     add("--tokenizer", default="tokenloom-voice", metavar="NAME_OR_DIR", help="of sounds; default: %(default)s")
-    add("--codebooks", type=int, default=3, metavar="K", help="of the tokenizer's, the first; default: %(default)s")
-    add("--seconds", type=float, default=4.0, metavar="S", help="of the longest sound; default: %(default)s")
+    add(
+        "--codebooks", type=POSITIVE, default=3, metavar="K", help="of the tokenizer's, the first; default: %(default)s"
+    )
+    add("--seconds", type=SECONDS, default=4.0, metavar="S", help="of the longest sound; default: %(default)s")
     add("--leave-out", metavar="SPEAKER", help="of --digits, a speaker who is not learned")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
 
-    add("--workers", type=int, default=0, metavar="N", help="processes that draw and read ahead; default: none")
+    add("--workers", type=NATURAL, default=0, metavar="N", help="processes that draw and read ahead; default: none")
 
     shape = parser.add_argument_group("transformer").add_argument
-    shape("--width", type=int, metavar="N", help="of the trunk; default: 160")
-    shape("--layers", dest="num_layers", type=int, metavar="N", help="default: 5")
-    shape("--heads", dest="num_heads", type=int, metavar="N", help="of attention; default: 4")
+    shape("--width", type=POSITIVE, metavar="N", help="of the trunk; default: 160")
+    shape("--layers", dest="num_layers", type=POSITIVE, metavar="N", help="default: 5")
+    shape("--heads", dest="num_heads", type=POSITIVE, metavar="N", help="of attention; default: 4")
     shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
 
     learn = parser.add_argument_group("training").add_argument
     learn("--decoder", dest="decoders", type=comma_separated(str, DECODERS), metavar="D,...", help="default: all three")
-    learn("--speak", type=float, metavar="SHARE", help="of the steps that learn to say texts; default: 0.5")
-    learn("--write", type=float, metavar="SHARE", help="of those that learn to write what was said; default: 0.3")
-    learn("--answer", type=float, metavar="SHARE", help="of those that learn to answer; default: 0.2 with --digits")
-    learn("--steps", type=int, metavar="N", help="default: 6000")
-    learn("--batch-size", type=int, metavar="N", help="sounds of a step; default: 32")
-    learn("--muon-lr", type=float, metavar="RATE", help="of the trunk's matrices; default: 0.004")
-    learn("--adamw-lr", type=float, metavar="RATE", help="of the rest; default: 0.002")
-    learn("--warmup", type=int, metavar="N", help="steps; default: 100")
-    learn("--decay", type=float, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
-    learn("--ema-decay", type=float, metavar="D", help="of the average of the weights; default: 0.998")
+    learn("--speak", type=SHARE, metavar="SHARE", help="of the steps that learn to say texts; default: 0.5")
+    learn("--write", type=SHARE, metavar="SHARE", help="of those that learn to write what was said; default: 0.3")
+    learn("--answer", type=SHARE, metavar="SHARE", help="of those that learn to answer; default: 0.2 with --digits")
+    learn("--steps", type=POSITIVE, metavar="N", help="default: 6000")
+    learn("--batch-size", type=POSITIVE, metavar="N", help="sounds of a step; default: 32")
+    learn("--muon-lr", type=LEARNING_RATE, metavar="RATE", help="of the trunk's matrices; default: 0.004")
+    learn("--adamw-lr", type=LEARNING_RATE, metavar="RATE", help="of the rest; default: 0.002")
+    learn("--warmup", type=NATURAL, metavar="N", help="steps; default: 100")
+    learn("--decay", type=SHARE, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
+    learn("--ema-decay", type=SHARE, metavar="D", help="of the average of the weights; default: 0.998")
     learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
     learn("--seed", type=seed_number, metavar="S", help="default: 0")
-    learn("--evaluate-every", type=int, metavar="STEPS", help="losses and samples; default: 500")
-    learn("--checkpoint-every", type=int, metavar="STEPS", help="default: 200")
+    learn("--evaluate-every", type=POSITIVE, metavar="STEPS", help="losses and samples; default: 500")
+    learn("--checkpoint-every", type=POSITIVE, metavar="STEPS", help="default: 200")
     return parser
 
 

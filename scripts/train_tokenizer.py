@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device
-from tokenloom.scripts.option_types import out_folder, seed_number
+from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, WEIGHT, out_folder, seed_number
 from tokenloom.scripts.tokenizer_configs import (
     CLIPS,
     PICTURES,
@@ -63,16 +63,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=out_folder, metavar="DIR", help="where the tokenizer goes")
 
     text = parser.add_argument_group("text: byte-level BPE")
-    text.add_argument("--vocab-size", type=int, metavar="N", help="256 bytes, merges and special tokens; default: 1024")
+    text.add_argument(
+        "--vocab-size", type=POSITIVE, metavar="N", help="256 bytes, merges and special tokens; default: 1024"
+    )
     text.add_argument("--special-tokens", nargs="+", metavar="TOKEN", help="tokens that plain text never gives")
     text.add_argument("--normalization", choices=("NFC", "NFKC"), help="of Unicode; default: none, so nothing is lost")
     text.add_argument("--lowercase", action="store_true", default=None, help="read capitals as small letters")
-    text.add_argument("--min-frequency", type=int, metavar="N", help="of a pair that is merged; default: 2")
+    text.add_argument("--min-frequency", type=POSITIVE, metavar="N", help="of a pair that is merged; default: 2")
 
     image = parser.add_argument_group(
         "image and video: convolutions around one FSQ; audio takes those from --storage on"
     )
-    image.add_argument("--size", type=int, metavar="PIXELS", help="side of the squares to train on; default: 64")
+    image.add_argument("--size", type=POSITIVE, metavar="PIXELS", help="side of the squares to train on; default: 64")
     image.add_argument("--stride", type=int, choices=(4, 8, 16), help="pixels per side of a code; default: 8")
     image.add_argument("--levels", type=numbers, metavar="N,N,...", help="of each dimension of a code; 8,8,8,8")
     image.add_argument("--widths", type=numbers, metavar="N,N,...", help="channels at 4 x 4 pixels, 8 x 8, ...; 96,192")
@@ -81,20 +83,20 @@ def build_parser() -> argparse.ArgumentParser:
     image.add_argument(
         "--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32"
     )
-    image.add_argument("--steps", type=int, metavar="N", help="of training; default: 2000")
+    image.add_argument("--steps", type=POSITIVE, metavar="N", help="of training; default: 2000")
     image.add_argument(
-        "--batch-size", type=int, metavar="N", help="pictures of a step, default: 64; or clips or sounds, 16"
+        "--batch-size", type=POSITIVE, metavar="N", help="pictures of a step, default: 64; or clips or sounds, 16"
     )
     image.add_argument(
-        "--learning-rate", type=float, metavar="RATE", help="at its peak, default: 0.002; of sounds, 0.005"
+        "--learning-rate", type=LEARNING_RATE, metavar="RATE", help="at its peak, default: 0.002; of sounds, 0.005"
     )
-    image.add_argument("--absolute", type=float, metavar="WEIGHT", help="of the absolute error beside the squared one")
-    image.add_argument("--edges", type=float, metavar="WEIGHT", help="of the error of edges at several scales")
+    image.add_argument("--absolute", type=WEIGHT, metavar="WEIGHT", help="of the absolute error beside the squared one")
+    image.add_argument("--edges", type=WEIGHT, metavar="WEIGHT", help="of the error of edges at several scales")
     image.add_argument(
-        "--adversarial", type=float, metavar="WEIGHT", help="of a discriminator's verdict; default: none"
+        "--adversarial", type=WEIGHT, metavar="WEIGHT", help="of a discriminator's verdict; default: none"
     )
     image.add_argument(
-        "--plain", type=float, metavar="WEIGHT", help="of pictures: what plain squares say beyond their color; none"
+        "--plain", type=WEIGHT, metavar="WEIGHT", help="of pictures: what plain squares say beyond their color; none"
     )
     image.add_argument(
         "--freeze-encoder", action="store_true", default=None, help="train the decoder alone: ids stay what they are"
@@ -104,7 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     image.add_argument("--init", metavar="NAME_OR_DIR", help="start from the weights of this tokenizer")
     image.add_argument("--device", metavar="DEVICE", help="where to train, such as cuda; default: cpu")
     image.add_argument(
-        "--workers", type=int, metavar="N", help="processes that read pictures or clips ahead; default: none"
+        "--workers", type=NATURAL, metavar="N", help="processes that read pictures or clips ahead; default: none"
     )
     image.add_argument("--resume", action="store_true", default=None, help="go on from the last checkpoint in --out")
     image.add_argument(
@@ -115,20 +117,28 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     video = parser.add_argument_group("video: the same, causal in time; clips give smaller widths, 96,160")
-    video.add_argument("--group", type=int, metavar="N", help="frames of a code, after the first; 4 or 8; default: 4")
-    video.add_argument("--window", type=int, metavar="N", help="groups that a layer looks at; default: 3")
-    video.add_argument("--turns", type=int, metavar="N", help="kinds of codes that groups take turns with; default: 2")
-    video.add_argument("--frames", type=int, metavar="N", help="of the clips to train on, 1 + n groups; default: 17")
-    video.add_argument("--rate", type=float, metavar="HZ", help="frames per second to read clips at; default: 12")
-    video.add_argument("--motion", type=float, metavar="WEIGHT", help="of the error of what moves; default: 0.1")
+    video.add_argument(
+        "--group", type=POSITIVE, metavar="N", help="frames of a code, after the first; 4 or 8; default: 4"
+    )
+    video.add_argument("--window", type=POSITIVE, metavar="N", help="groups that a layer looks at; default: 3")
+    video.add_argument(
+        "--turns", type=POSITIVE, metavar="N", help="kinds of codes that groups take turns with; default: 2"
+    )
+    video.add_argument(
+        "--frames", type=POSITIVE, metavar="N", help="of the clips to train on, 1 + n groups; default: 17"
+    )
+    video.add_argument("--rate", type=HERTZ, metavar="HZ", help="frames per second to read clips at; default: 12")
+    video.add_argument("--motion", type=WEIGHT, metavar="WEIGHT", help="of the error of what moves; default: 0.1")
 
     audio = parser.add_argument_group("audio: a spectral vocoder around a residual FSQ, 8 codebooks at 50 Hz")
-    audio.add_argument("--width", type=int, metavar="N", help="channels at 50 Hz; default: 192; of units, 128")
-    audio.add_argument("--fine-width", type=int, metavar="N", help="channels at 100 Hz; default: 160; of units, 128")
-    audio.add_argument("--phases", type=float, metavar="WEIGHT", help="of the error of phases; default: 0.1")
+    audio.add_argument("--width", type=POSITIVE, metavar="N", help="channels at 50 Hz; default: 192; of units, 128")
+    audio.add_argument(
+        "--fine-width", type=POSITIVE, metavar="N", help="channels at 100 Hz; default: 160; of units, 128"
+    )
+    audio.add_argument("--phases", type=WEIGHT, metavar="WEIGHT", help="of the error of phases; default: 0.1")
 
     units = parser.add_argument_group("units: k-means on patches of log-mel spectrogram; the vocoder as of audio")
-    units.add_argument("--num-units", type=int, metavar="N", help="kinds of units; default: 256")
+    units.add_argument("--num-units", type=POSITIVE, metavar="N", help="kinds of units; default: 256")
     units.add_argument("--unit-rate", type=int, choices=(25, 50), help="units a second; default: 25")
     return parser
 
@@ -208,8 +218,6 @@ def train_video(arguments: argparse.Namespace) -> int:
     rate = 12.0 if arguments.rate is None else arguments.rate
     if frames < 1 or (frames - 1) % config.group:
         raise UsageError(f"--frames must be 1 + n x {config.group}, one frame and whole groups, got {frames}")
-    if not rate > 0:
-        raise UsageError(f"--rate must be more than 0 frames per second, got {rate}")
     recipe = VideoTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE, "motion"))
     source = open_clip_source(arguments.data, frames, size, rate, recipe.seed)
     if arguments.overfit_one:

@@ -116,6 +116,14 @@ def test_an_error_is_one_line_and_exit_code_1(error, line, capsys):
     assert capsys.readouterr() == ("", line)
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nto allocate 1 TB")]
+)
+def test_memory_that_runs_out_is_one_line_and_no_bug(error, capsys):
+    assert cli.main_of(toy_parser, fails_with(error), []) == 1
+    assert capsys.readouterr() == ("", "toy: out of memory; take a smaller model, size, length or batch\n")
+
+
 def test_debug_shows_the_traceback_before_and_after_the_command(monkeypatch):
     with pytest.raises(ValueError, match="secret"):
         cli.main_of(toy_parser, fails_with(ValueError("secret")), ["--debug"])
@@ -130,8 +138,9 @@ def test_debug_shows_the_traceback_before_and_after_the_command(monkeypatch):
 
 
 def test_a_bug_is_not_dressed_up_as_a_users_error():
-    with pytest.raises(KeyError):
-        cli.main_of(toy_parser, fails_with(KeyError("ours")), [])
+    for error in (KeyError("ours"), RuntimeError("shapes differ")):
+        with pytest.raises(type(error)):
+            cli.main_of(toy_parser, fails_with(error), [])
 
 
 @pytest.mark.parametrize("name", ["meta", "nowhere", ""])

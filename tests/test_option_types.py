@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from tokenloom.scripts import cli
-from tokenloom.scripts.option_types import MAX_SEED, out_file, out_folder, out_path, seed_number
+from tokenloom.scripts.option_types import (
+    MAX_SEED,
+    out_file,
+    out_folder,
+    out_path,
+    real_number,
+    seed_number,
+    whole_number,
+)
 
 SCRIPTS = sorted(path.stem for path in Path(cli.__file__).parent.glob("*.py") if "def run(" in path.read_text())
 OUT = (out_path, out_file, out_folder)
@@ -24,7 +32,7 @@ def options(script: str, name: str) -> list[argparse.Action]:
 def test_no_command_takes_an_out_or_a_seed_unchecked(script):
     assert all(action.type in OUT for action in options(script, "--out"))
     for action in options(script, "--seed"):
-        with pytest.raises(argparse.ArgumentTypeError, match="a seed must be"):
+        with pytest.raises(argparse.ArgumentTypeError, match="a whole number of 0 to"):
             action.type("-1")
 
 
@@ -34,9 +42,33 @@ def test_a_seed_is_one_that_generators_take_with_others_after_it():
         torch.Generator().manual_seed(number + 100_000)
 
 
+def test_a_count_lies_within_its_bounds_and_is_no_other_number():
+    count = whole_number(2, 10)
+    assert [count("2"), count("10")] == [2, 10]
+    for word in ("1", "11", "2.5", "-2", "nan", "", "9" * 5000):
+        with pytest.raises(argparse.ArgumentTypeError, match="a whole number of 2 to 10 is needed, got"):
+            count(word)
+
+
+def test_a_quantity_lies_within_its_bounds_and_is_a_number():
+    quantity = real_number(0, 2.5)
+    assert [quantity("0"), quantity("1e-3"), quantity("2.5")] == [0, 1e-3, 2.5]
+    for word in ("-0.1", "2.6", "nan", "inf", "-inf", "1e999", "", "x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="a number of 0 to 2.5 is needed, got"):
+            quantity(word)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_training_takes_a_number_unchecked(script):
+    """What is no number, or none that can be, would be found after the data are read, or never."""
+    if script.startswith("train") or script.endswith("distortion"):
+        actions = import_module(f"tokenloom.scripts.{script}").build_parser()._actions
+        assert not [action.dest for action in actions if action.type in (int, float) and action.choices is None]
+
+
 @pytest.mark.parametrize("word", ["-1", str(MAX_SEED + 1), "9" * 5000, "1.5", "x", "", "nan"])
 def test_what_is_no_seed_is_refused(word):
-    with pytest.raises(argparse.ArgumentTypeError, match="a seed must be a whole number of 0 to"):
+    with pytest.raises(argparse.ArgumentTypeError, match="a whole number of 0 to"):
         seed_number(word)
 
 

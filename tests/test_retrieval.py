@@ -100,4 +100,4 @@ def test_the_command_reports_each_gallery(pictures, tmp_path_factory, capsys):
     assert [row["among"] for row in report["results"]] == [2, 3] and f"{pictures}, among 3: text_1 " in shown
     with pytest.raises(SystemExit):
         cli.main(["evaluate-embed", str(model), "--among", "1"])
-    assert "--among must be at least 2" in capsys.readouterr().err
+    assert "--among: a whole number of 2 to 10000" in capsys.readouterr().err

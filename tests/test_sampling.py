@@ -119,8 +119,9 @@ def test_settings_without_meaning_are_refused():
     for wrong in ({"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}):
         with pytest.raises(ValueError, match=r"top_k must be at least 0 and top_p in \(0, 1\]"):
             sample(logits, uniform, **wrong)
-    with pytest.raises(ValueError, match="temperature must be at least 0, got -0.1"):
-        sample(logits, uniform, temperature=-0.1)
+    for temperature in (-0.1, 101.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"temperature must be 0 to 100, got {temperature}"):
+            sample(logits, uniform, temperature=temperature)
 
 
 def test_gumbel_noise_is_finite_everywhere_and_follows_its_distribution():

@@ -36,6 +36,11 @@ def test_what_comes_back_as_it_was_is_perfect_and_bits_are_per_second():
     assert rate.stoi == pytest.approx(1) or math.isnan(rate.stoi)
 
 
+def test_a_sound_that_is_too_short_for_figures_is_refused():
+    with pytest.raises(ValueError, match="a sound must last at least 0.4 s, got 0.010 s"):
+        compare_codecs(toy_audio_tokenizer(), torch.zeros(1, 1, SAMPLE_RATE // 100))
+
+
 def test_opus_gives_the_sound_back_for_about_6_kilobits():
     heard, bits = opus(bursts(3.0))
     assert abs(heard.shape[2] - 3 * SAMPLE_RATE) < SAMPLE_RATE / 10 and 9_000 < bits < 24_000

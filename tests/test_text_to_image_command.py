@@ -145,7 +145,7 @@ def test_words_that_training_never_saw_are_named_in_one_line(draw, tmp_path, cap
         (("--prompts", "latin1.txt"), "latin1.txt: prompts must be UTF-8 text"),
         (("--guidance-scale", "nan"), "guidance_scale must be 0 to 100"),
         (("--decoder", "masked", "--steps", "0"), "num_inference_steps must be 1 to 1000"),
-        (("--temperature", "-1"), "temperature must be a number of at least 0"),
+        (("--temperature", "-1"), "temperature must be 0 to 100"),
     ],
 )
 def test_what_cannot_be_is_one_line(draw, tmp_path, monkeypatch, capsys, words, told):

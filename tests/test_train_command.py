@@ -172,7 +172,7 @@ def test_scenes_are_scored_and_other_pictures_are_not(world, monkeypatch):
     [
         (["--size", "10"], "must be a multiple of the tokenizer's stride 4, got 10"),
         (["--tokenizer", "nothing-of-this-name"], "no image tokenizer called"),
-        (["--steps", "0"], "must be at least 1"),
+        (["--heads", "64"], "width must be heads x an even number"),
         (["--width", "15"], "width must be heads x an even number"),
     ],
 )

@@ -128,7 +128,6 @@ def test_a_killed_run_ends_in_the_same_head(world, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--steps", "0"], "steps must be at least 1"),
         (["--batch-size", "1"], "and batch_size 2, got 4 and 1"),
         (["--prompt-length", "1"], "prompt_length must be at least 2"),
         (["--clip-share", "1"], "clip_share must be between 0 and 1"),

@@ -186,7 +186,7 @@ def test_long_texts_are_read_in_blocks_that_lose_nothing(tmp_path):
         (["video", "--data", "scenes", "--out", "x", "--lowercase"], "--lowercase is no option of video"),
         (["video", "--data", "scenes", "--out", "x", "--frames", "16"], "must be 1 + n x 4"),
         (["video", "--data", "scenes", "--out", "x", "--frames", "13", "--group", "8"], "must be 1 + n x 8"),
-        (["video", "--data", "scenes", "--out", "x", "--rate", "0"], "--rate must be more than 0"),
+        (["video", "--data", "scenes", "--out", "x", "--rate", "0"], "--rate: a number of 0.01 to 1000"),
         (["image", "--data", "scenes"], "--out DIR is needed"),
         (["image", "--data", "scenes", "--out", "x", "--size", "20"], "a multiple of the stride 8"),
         (["image", "--data", "scenes", "--out", "x", "--levels", "8,x"], "argument --levels"),

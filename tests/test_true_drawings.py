@@ -95,8 +95,8 @@ def test_shards_hold_the_codes_as_they_were_drawn_and_training_reads_them(world,
 def test_a_model_that_draws_nothing_true_is_told_in_one_line(tmp_path, capsys):
     toy_pipeline(image_grid=(4, 4)).save_pretrained(tmp_path / "model")
     words = ["draw-shards", str(tmp_path / "model"), "--per-kind", "1", "--out", str(tmp_path / "out")]
-    assert cli.main([*words, "--temperature", "-1"]) == 1
-    assert "temperature must be" in capsys.readouterr().err
+    assert cli.main([*words, "--guidance-scale", "-1"]) == 1
+    assert "guidance_scale must be" in capsys.readouterr().err
     assert cli.main(words) == 1
     assert "at least one drawing must be true" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()

@@ -69,6 +69,11 @@ class AudioTokenizerConfig:
         object.__setattr__(self, "levels", tuple(tuple(level) for level in self.levels))  # JSON gives lists
         if min(map(len, self.levels), default=0) < 3:
             raise ValueError(f"levels need at least 3 dimensions, 2 of pulses and the envelope's, got {self.levels}")
+        if (
+            min(self.width, self.fine_width, self.window) < 1
+            or min(self.encoder_blocks, self.decoder_blocks, self.fine_blocks) < 0
+        ):
+            raise ValueError(f"widths and window must be at least 1 and blocks 0, got {self}")
         if self.storage_dtype not in ("float32", "float16"):
             raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
 

@@ -43,6 +43,11 @@ class ImageTokenizerConfig:
             raise ValueError(f"stride must be 4, 8 or 16 pixels, got {self.stride}")
         if not len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks) == self.num_scales:
             raise ValueError(f"stride {self.stride} needs {self.num_scales} widths and blocks, got {self.widths}")
+        if min(self.widths) < 1 or min(self.encoder_blocks + self.decoder_blocks) < 0:
+            raise ValueError(
+                "widths must be at least 1 and blocks 0, "
+                f"got {self.widths}, {self.encoder_blocks} and {self.decoder_blocks}"
+            )
         if min(self.levels, default=0) < 2:
             raise ValueError(f"every dimension needs at least 2 levels, got {self.levels}")
         if self.storage_dtype not in ("float32", "float16"):

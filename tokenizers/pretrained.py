@@ -65,7 +65,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="tokenloom", model_card_temp
             if Path(place).is_dir():
                 read_json(Path(place) / "config.json")
             return super().from_pretrained(place, **kwargs)
-        except (OSError, json.JSONDecodeError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        except (OSError, json.JSONDecodeError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
             said = (str(error) or type(error).__name__).splitlines()[0]
             kind = "folder with a broken config.json" if Path(place).is_dir() else "shipped name, folder or repository"
             raise ValueError(f"{place} is no {cls.__name__} that can be loaded ({kind}: {said})") from error

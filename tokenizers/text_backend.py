@@ -13,6 +13,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 MAX_FILE_BYTES = 256 << 20  # the largest published tokenizer.json files have about 35 MB
+MAX_VOCAB_SIZE = 1 << 20  # beyond it, training would ask for any amount of memory
 NORMALIZERS = {"NFC": normalizers.NFC, "NFKC": normalizers.NFKC}
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ def train(
         raise ValueError(f"normalization must be None or one of {', '.join(NORMALIZERS)}, got {normalization!r}")
     if vocab_size < 256 + len(special_tokens):
         raise ValueError(f"vocab_size must hold 256 bytes and {len(special_tokens)} special tokens, got {vocab_size}")
+    if vocab_size > MAX_VOCAB_SIZE:
+        raise ValueError(f"vocab_size must be at most {MAX_VOCAB_SIZE}, got {vocab_size}; take fewer")
     if min_frequency < 1:
         raise ValueError(f"min_frequency must be at least 1, got {min_frequency}")
     backend = _byte_level(models.BPE())

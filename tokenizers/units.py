@@ -62,6 +62,8 @@ class UnitsTokenizerConfig:
             raise ValueError(f"unit_rate must be 25 or 50 units a second, got {self.unit_rate}")
         if not 3 <= self.dims <= 2 + 2 * NUM_MELS:
             raise ValueError(f"dims must be from 3, 2 of pulses and the envelope's, to {2 + 2 * NUM_MELS}")
+        if min(self.width, self.fine_width, self.window) < 1 or min(self.decoder_blocks, self.fine_blocks) < 0:
+            raise ValueError(f"widths and window must be at least 1 and blocks 0, got {self}")
         if self.storage_dtype not in ("float32", "float16"):
             raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
 
