@@ -104,7 +104,7 @@ def main_of(
         return 1
 
 
-def comma_separated(kind: type, choices: Sequence[str] | None = None) -> Callable[[str], tuple]:
+def comma_separated(kind: Callable[[str], Any], choices: Sequence[str] | None = None) -> Callable[[str], tuple]:
     """The `type` of an option that takes several values with commas between them."""
 
     def values(words: str) -> tuple:
