@@ -21,7 +21,7 @@ SOURCES = sorted([ROOT / "__init__.py", *(file for room in ROOMS for file in (RO
 README = ROOT / "README.md"
 WEIGHTS = ROOT / "models" / "weights"
 MAX_WEIGHTS = {  # bytes of weights that are shipped together
-    ("tokenloom-mini", "tokenloom-photo"): 20_000_000,
+    ("tokenloom-mini", "tokenloom-photo"): 30_000_000,  # of pictures and of clips, which one model draws
     ("tokenloom-scenes", "tokenloom-footage"): 8_000_000,
     ("tokenloom-voice",): 4_000_000,
     ("tokenloom-speech",): 6_000_000,
