@@ -5,6 +5,7 @@ the shards are written by the process that asks. Ray (the extra `ray`) is import
 """
 
 import json
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from ..data.media import MediaError
 from ..data.shards import Source, Tokens
 from .workers import Crew, Made, Map, Report, Task
 
+KNOCK = 5.0  # seconds for a cluster to take a connection
 MAX_BLOCKS = 10_000  # stretches of sources that Ray hands out; below that number each holds one source
 
 
@@ -31,6 +33,7 @@ def ray_cluster(address: str, workers: int | None = None) -> Crew:
             import ray.data
         except ImportError as missing:
             raise ValueError(f"a cluster needs Ray, got {missing}; install tokenloom[ray]") from None
+        check_reachable(address)
         local: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
         try:
             ray.init(address=address, log_to_driver=False, **local)
@@ -42,6 +45,21 @@ def ray_cluster(address: str, workers: int | None = None) -> Crew:
             ray.shutdown()
 
     return crew
+
+
+def check_reachable(address: str) -> None:
+    """Knock at HOST:PORT, since Ray itself asks for minutes before it gives up; other addresses are Ray's to judge.
+
+    Raises:
+        ValueError: nobody listens there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"no Ray cluster can be reached at {address!r} ({error}); check the address") from error
 
 
 def _map(task: Task, workers: int | None, sources: Sequence[Source], report: Report) -> Iterator[Made]:

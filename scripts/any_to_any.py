@@ -65,11 +65,14 @@ def item(word: str) -> str | Path:
 
     Raises:
         FileNotFoundError: it reads like the name of a file, and is none; as a text it would be made into nonsense.
+        IsADirectoryError: it is the path of a folder; a word without a slash may also be a text.
     """
     from tokenloom.data.find_files import SUFFIXES_OF
 
     if os.path.isfile(word):  # False where a path could not even be asked for, as of a long text
         return Path(word)
+    if os.sep in word and os.path.isdir(word):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), word)
     suffix = os.path.splitext(word)[1].lower()
     if word.split() == [word] and any(suffix in suffixes for suffixes in SUFFIXES_OF.values()):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), word)

@@ -328,6 +328,8 @@ def test_the_list_shows_what_is_known_and_a_typing_error_is_no_text(run, anythin
     assert capsys.readouterr().out.splitlines() == list(map(str, anything.knows()))
     assert run("cilp.mp4", TEXT, "--to", "video", "--out", tmp_path / "a.mp4") == 1
     assert "cilp.mp4: No such file" in capsys.readouterr().err
+    assert run(tmp_path, "--to", "text") == 1
+    assert f"{tmp_path}: Is a directory" in capsys.readouterr().err
     assert run(TEXT, "--to", "text") == 1
     assert "got text -> text; ask for one of these" in capsys.readouterr().err
 

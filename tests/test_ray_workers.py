@@ -1,5 +1,6 @@
 """Laws of pipelines/ray_workers.py: what a cluster makes is what one process makes."""
 
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from tests.test_tokenize_files import PICTURES, contents_of, write_files
 from tests.test_tokenize_videos import clip
 from tokenloom.data.media import MediaError
 from tokenloom.data.shards import Source, Tokens
-from tokenloom.pipelines.ray_workers import from_row, ray_cluster, to_row
+from tokenloom.pipelines.ray_workers import check_reachable, from_row, ray_cluster, to_row
 from tokenloom.tokenizers.patches import PaletteTokenizer
 from tokenloom.tokenizers.text import TextTokenizer
 
@@ -32,6 +33,18 @@ def test_tokens_cross_as_rows(shape, dtype):
 def test_an_error_crosses_as_a_row_and_names_the_file():
     back = from_row(to_row(MediaError("elsewhere", "broken")), SOURCE)
     assert isinstance(back, MediaError) and str(back) == f"{SOURCE.path}: broken"
+
+
+def test_nobody_waits_for_a_cluster_where_nobody_listens():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        check_reachable(f"127.0.0.1:{port}")
+        check_reachable(f"ray://127.0.0.1:{port}")
+    for address in (f"127.0.0.1:{port}", "127.0.0.1:99999"):
+        with pytest.raises(ValueError, match=f"no Ray cluster can be reached at '{address}'"):
+            check_reachable(address)
+    for address in ("local", "auto"):
+        check_reachable(address)
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch):

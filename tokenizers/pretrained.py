@@ -67,7 +67,8 @@ class Pretrained(PyTorchModelHubMixin, library_name="tokenloom", model_card_temp
             return super().from_pretrained(place, **kwargs)
         except (OSError, json.JSONDecodeError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
             said = (str(error) or type(error).__name__).splitlines()[0]
-            kind = "folder with a broken config.json" if Path(place).is_dir() else "shipped name, folder or repository"
+            here = Path(place).is_dir()
+            kind = "its config.json is broken or of another class" if here else "no shipped name, folder or repository"
             raise ValueError(f"{place} is no {cls.__name__} that can be loaded ({kind}: {said})") from error
         except ValueError as error:
             if str(place) in str(error):
