@@ -7,6 +7,7 @@ has 2 B rows, conditional first, and a pair shares every step.
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from .attention import KVCache
@@ -38,10 +39,12 @@ def generate(
     drawn = torch.empty(count, batch, dtype=torch.long, device=uniforms.device)
     with torch.inference_mode():  # the small operations of a step start faster in it than under no_grad
         modulation = model.modulation(uniforms.new_zeros(1), torch.tensor([Role.AR], device=uniforms.device))
-        decoder = TokenDecoder(model, modulation, prompt, positions[:, :count])
+        decoder = TokenDecoder(model, modulation, prompt, positions[:, :count], model.head.weight)
+        places = rearrange(model.places(positions[:, :count], prompt.start).float(), "R N D -> N R D").contiguous()
+        embedding = model.embedding.weight.float()
         ids = torch.full((rows,), model.vocabulary.special("begin_image"), device=uniforms.device)
-        for step, uniform in enumerate(uniforms.unbind(1)):
-            logits = decoder.logits(guide(decoder(ids), guidance_scale))
+        for step, (uniform, place) in enumerate(zip(uniforms.unbind(1), places.unbind(0), strict=True)):
+            logits = decoder.logits(guide(decoder(place + embedding.index_select(0, ids)), guidance_scale))
             drawn[step] = sample(logits, uniform, temperature=temperature, top_k=top_k, top_p=top_p)
             ids = (drawn[step] + first).repeat(rows // batch)
             if callback:

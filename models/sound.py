@@ -28,6 +28,7 @@ from .guidance import guide
 from .masks import segment_mask
 from .sampling import sample
 from .schedules import falling_times
+from .token_decoder import TokenDecoder
 from .transformer import Role, SharedTransformer
 
 NONE = -1  # a codebook that says nothing in this slot
@@ -68,14 +69,14 @@ def begin_of(model: SharedTransformer, rows: int) -> Tensor:
 
 
 def slots_after(
-    model: SharedTransformer, x: Tensor, time: Tensor, role: Tensor, past: KVCache, real: Tensor, skipped: int = 0
+    model: SharedTransformer, x: Tensor, time: Tensor, role: Tensor, past: KVCache, real: Tensor
 ) -> tuple[Tensor, KVCache]:
     """Embedded slots (B, L, D) of a sound that starts after `past`, BEGIN first -> hidden (B, L, D), and their cache.
 
-    `time` and `role` (B,) as in `SharedTransformer.forward`; `real` (B, L). Of the slots, `skipped` are in `past`.
+    `time` and `role` (B,) as in `SharedTransformer.forward`; `real` (B, L).
     """
     length = x.shape[1]
-    positions = past.start[:, None, None] + text_positions(length, skipped).to(x.device)
+    positions = past.start[:, None, None] + text_positions(length).to(x.device)
     mask = segment_mask(past.mask, role == Role.AR, length, real=real)
     hidden, cache = model.trunk(x, positions, model.modulation(time, role), mask, past)
     cache.mask = real
@@ -123,24 +124,23 @@ def speak_ar(
     longest = slots - books
     said = torch.full((batch, slots, books), NONE, device=device)
     num_steps = torch.full((batch,), longest, device=device)  # until END says less
-    role = torch.full((rows,), Role.AR, device=device)
-    x, past = begin_of(model, rows), prompt
-    for slot in range(slots):
-        hidden, cache = slots_after(
-            model, x, x.new_zeros(rows), role, past, x.new_ones(rows, 1, dtype=torch.bool), slot
-        )
-        past = past.extend(cache)
-        logits = torch.einsum("B D, K V D -> B K V", guide(hidden[:, 0], guidance_scale), part.heads)
-        logits[:, 1:, part.end] = -torch.inf
-        if slot < LEAST_STEPS:
-            logits[:, 0, part.end] = -torch.inf
-        drawn = sample(logits, uniforms[:, slot], temperature=temperature, top_p=top_p)  # (B, K)
-        num_steps = torch.where((drawn[:, 0] == part.end) & (num_steps > slot), slot, num_steps)
-        lag = slot - torch.arange(books, device=device)
-        said[:, slot] = drawn.where((lag >= 0) & (lag < num_steps[:, None]), NONE)
-        if slot >= int(num_steps.max()) + books - 2:
-            break
-        x = embed_codes(model, said[:, slot : slot + 1]).repeat(rows // batch, 1, 1)
+    lags = torch.arange(slots, device=device)[:, None] - torch.arange(books, device=device)  # (slots, K)
+    with torch.inference_mode():  # the small operations of a step start faster in it than under no_grad
+        modulation = model.modulation(uniforms.new_zeros(1), torch.tensor([Role.AR], device=device))
+        positions = prompt.start[:, None, None] + text_positions(slots).to(device)
+        decoder = TokenDecoder(model, modulation, prompt, positions, part.heads.flatten(0, 1))
+        x = begin_of(model, rows)[:, 0].float().clone()
+        for slot, lag in enumerate(lags.unbind(0)):
+            logits = decoder.logits(guide(decoder(x), guidance_scale)).unflatten(1, (books, -1))  # (B, K, V + 1)
+            logits[:, 1:, part.end] = -torch.inf
+            if slot < LEAST_STEPS:
+                logits[:, 0, part.end] = -torch.inf
+            drawn = sample(logits, uniforms[:, slot], temperature=temperature, top_p=top_p)  # (B, K)
+            num_steps = torch.where((drawn[:, 0] == part.end) & (num_steps > slot), slot, num_steps)
+            said[:, slot] = drawn.where((lag >= 0) & (lag < num_steps[:, None]), NONE)
+            if slot >= int(num_steps.max()) + books - 2:
+                break
+            x = embed_codes(model, said[:, slot : slot + 1])[:, 0].float().repeat(rows // batch, 1)
     return undelayed(said, num_steps)
 
 

@@ -92,23 +92,24 @@ def _transposed(weight: Tensor) -> Tensor:
 class TokenDecoder:
     """Carries on from cached prompts, a token per sequence at each call. Made anew for each generation: weights change.
 
-    `modulation` (1, 1, 6, D) holds for all new tokens; `positions` (R, N, 3) are theirs, BEGIN first.
+    `modulation` (1, 1, 6, D) holds for all new tokens; `positions` (R, N, 3) are theirs, BEGIN first. `head` (V, D) is
+    what says the next one.
     """
 
-    def __init__(self, model: SharedTransformer, modulation: Tensor, prompt: KVCache, positions: Tensor):
+    def __init__(
+        self, model: SharedTransformer, modulation: Tensor, prompt: KVCache, positions: Tensor, head: Tensor
+    ):
         config, (rows, past) = model.config, prompt.mask.shape
         heads, head_dim, length = config.num_heads, config.head_dim, past + positions.shape[1]
-        self.embedding = model.embedding.weight.float()
         self.blocks = [fold(cast(Block, block), modulation, rows, first=n == 0) for n, block in enumerate(model.blocks)]
         scale = math.sqrt(config.width) * model.norm.weight.float()
-        # Hidden tokens (R, D), or fewer where pairs were guided -> logits over the image codes (R, V).
-        self.logits = product(model.head.weight, scale, None, rows)
-        new = self.embedding  # of the type and the device of all that follows
+        # Hidden tokens (R, D), or fewer where pairs were guided -> logits (R, V).
+        self.logits = product(head, scale, None, rows)
+        new = scale  # of the type and the device of all that follows
         self.floor = new.new_tensor(math.sqrt(config.width * EPSILON))  # |x| of what has rms(x)^2 = EPSILON
         self.head_floor = new.new_tensor(math.sqrt(head_dim * EPSILON))
 
         turns = torch.view_as_complex(rotary_table(positions, head_dim))  # (R, N, d / 2)
-        self.places = rearrange(model.places(positions, prompt.start).float(), "R N D -> N R D").contiguous().unbind(0)
         self.turns = rearrange(turns, "R N p -> N R 1 p").contiguous().unbind(0)
         self.past = self.next = past  # where the first and the next new token go in the cache
         self.keys = [self._allocated(pairs_together(keys), length) for keys in prompt.keys]  # each (R n, P + N, d)
@@ -148,9 +149,8 @@ class TokenDecoder:
         room[:, :, : prompt.shape[2]] = prompt
         return room.flatten(0, 1)
 
-    def __call__(self, ids: Tensor) -> Tensor:
-        """Shared ids int64 (R,) of this token -> the hidden one (R, D) that tells the next; the next call reuses it."""
-        x = self.places[self.next - self.past] + self.embedding.index_select(0, ids)  # (R, D)
+    def __call__(self, x: Tensor) -> Tensor:
+        """This token, embedded, float32 (R, D) -> the hidden one (R, D) that tells the next; both are reused."""
         for n, block in enumerate(self.blocks):
             torch.addmm(block.qkv_bias, self._unit(x), block.qkv, out=self.qkv)
             self._store(n, block)

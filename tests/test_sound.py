@@ -7,6 +7,7 @@ from tests.doubles import toy_transformer
 from tokenloom.models.objectives import ROLES
 from tokenloom.models.optimizers import muon_and_adamw
 from tokenloom.models.sound import (
+    LEAST_STEPS,
     NONE,
     begin_of,
     delayed,
@@ -78,18 +79,21 @@ def test_undelayed_undoes_delayed():
     assert torch.equal(codes, sounds.codes) and torch.equal(real, sounds.real)
 
 
-def test_slot_by_slot_gives_what_the_whole_sound_gives():
-    model, sounds = toy_speaker(), toy_sounds()
-    whole = ar_hidden(model, sounds)
-    said = delayed(sounds.codes, sounds.real, model.sound.end)
-    x = torch.cat([begin_of(model, len(said)), embed_codes(model, said[:, :-1])], dim=1)
-    past, one = prompts_of(model), torch.ones(len(x), 1, dtype=torch.bool)
-    with torch.no_grad():
-        for slot in range(x.shape[1]):
-            part = x[:, slot : slot + 1]
-            hidden, cache = slots_after(model, part, torch.zeros(len(x)), roles(Role.AR, len(x)), past, one, slot)
-            past = past.extend(cache)
-            torch.testing.assert_close(hidden[:, 0], whole[:, slot], rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_slot_by_slot_is_said_what_the_whole_sound_says(guidance_scale):
+    model = toy_speaker()
+    texts = TEXTS if guidance_scale == 1 else [*TEXTS, *[[]] * len(TEXTS)]
+    uniforms = torch.rand(len(TEXTS), STEPS + BOOKS, BOOKS, generator=chance())
+    drawn = Sounds(*speak_ar(model, prompts_of(model, texts), uniforms, guidance_scale=guidance_scale, temperature=0.0))
+    given = ar_hidden(model, drawn)
+    if guidance_scale != 1:
+        given = torch.lerp(ar_hidden(model, drawn, texts[len(TEXTS) :]), given, guidance_scale)
+    logits = torch.einsum("B L D, K V D -> B L K V", given, model.sound.heads)
+    logits[:, :, 1:, -1] = logits[:, :LEAST_STEPS, 0, -1] = -torch.inf
+    said = delayed(drawn.codes, drawn.real, CODES)
+    ended = drawn.real.sum(1) < STEPS  # by END, and not because there was no room for more
+    learned = (said != NONE) & ((said != CODES) | ended[:, None, None])
+    assert learned.sum() > 40 and torch.equal(logits.argmax(-1)[learned], said[learned])
 
 
 def test_a_later_step_changes_no_slot_that_comes_before_it():

@@ -1,10 +1,13 @@
 """Laws of models/token_decoder.py: it is the model, token by token, whatever is folded into what."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.doubles import awaken, embedded, prompt_of, toy_transformer
+from tokenloom.models.attention import KVCache
 from tokenloom.models.masks import packed_mask
 from tokenloom.models.token_decoder import TokenDecoder
 from tokenloom.models.transformer import Role, SharedTransformer
@@ -18,13 +21,20 @@ def of_ar(model: SharedTransformer) -> Tensor:
     return model.modulation(torch.zeros(1), torch.tensor([Role.AR]))
 
 
+def decoder_of(model: SharedTransformer, prompt: KVCache, positions: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """Shared ids (B,) of a token and its number -> logits (B, V) of the next."""
+    decoder = TokenDecoder(model, of_ar(model), prompt, positions, model.head.weight)
+    places = model.places(positions, prompt.start)
+    return lambda ids, number: decoder.logits(decoder(model.embedding(ids) + places[:, number]))
+
+
 @torch.no_grad()
 def token_by_token(model: SharedTransformer, prompts: list[list[int]], codes: Tensor, padding: int = 0) -> Tensor:
     """Logits (B, 1 + N, V) after BEGIN and each of the codes (B, h, w)."""
-    decoder = TokenDecoder(model, of_ar(model), *prompt_of(model, prompts, padding))
+    decoder = decoder_of(model, *prompt_of(model, prompts, padding))
     begin = torch.full((len(codes),), model.vocabulary.special("begin_image"))
     ids = [begin, *model.vocabulary.to_shared(codes.flatten(1), "image").unbind(1)]
-    return torch.stack([decoder.logits(decoder(token)) for token in ids], dim=1)
+    return torch.stack([decoder(token, number) for number, token in enumerate(ids)], dim=1)
 
 
 @torch.no_grad()
@@ -59,8 +69,8 @@ def test_after_given_frames_it_is_the_model_too(factorized, padding):
     begin = torch.full((2, 3, 1), model.vocabulary.special("begin_image"))
     ids = torch.cat([begin, model.vocabulary.to_shared(codes, "image")], dim=-1)
     cache = model.read(ids[:, :2], positions[:, :2], prompt)
-    decoder = TokenDecoder(model, of_ar(model), cache, positions[:, 2])
-    found = torch.stack([decoder.logits(decoder(token)) for token in ids[:, 2].unbind(1)], dim=1)
+    decoder = decoder_of(model, cache, positions[:, 2])
+    found = torch.stack([decoder(token, number) for number, token in enumerate(ids[:, 2].unbind(1))], dim=1)
     roles, causal = torch.full((2,), int(Role.AR)), torch.ones(2, dtype=torch.bool)
     whole = model(model.embedding(ids[:, 2]), positions[:, 2], torch.zeros(2), roles, cache, causal)
     torch.testing.assert_close(found, model.logits(whole), **close)
@@ -94,8 +104,7 @@ def test_the_model_and_the_prompt_stay_as_they_are():
     prompt, positions = prompt_of(model, [[1, 2]])
     keys = prompt.keys[0].clone()
     with torch.inference_mode():
-        decoder = TokenDecoder(model, of_ar(model), prompt, positions)
-        decoder(torch.tensor([5]))
+        decoder_of(model, prompt, positions)(torch.tensor([5]), 0)
     assert torch.equal(prompt.keys[0], keys)
     for parameter, expected in zip(model.parameters(), copy.parameters(), strict=True):
         assert torch.equal(parameter, expected)
