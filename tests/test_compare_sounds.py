@@ -10,6 +10,7 @@ import torch
 from tests.test_report import Page
 from tests.test_speech import toy_model
 from tokenloom.data.audio import read_audio
+from tokenloom.models.token_decoder import TokenDecoder
 from tokenloom.pipelines.compare_sounds import (
     compare_sounds,
     evaluations,
@@ -77,13 +78,18 @@ def test_the_model_hears_what_it_writes():
 def test_evaluations_are_runs_of_the_trunk(guidance_scale, monkeypatch):
     pipeline = TextToSpeechPipeline(toy_model())
     transformer, rows = pipeline.model.transformer, []
-    trunk = transformer.trunk
+    trunk, decode = transformer.trunk, TokenDecoder.__call__
 
     def counted(x, *others):
         rows.append(len(x))
         return trunk(x, *others)
 
+    def counted_token(decoder, x):
+        rows.append(len(x))
+        return decode(decoder, x)
+
     monkeypatch.setattr(transformer, "trunk", counted)
+    monkeypatch.setattr(TokenDecoder, "__call__", counted_token)
     for decoder in DECODERS:
         rows.clear()
         how = {"decoder": decoder, "guidance_scale": guidance_scale, "seconds": 0.1, "num_inference_steps": 3}
