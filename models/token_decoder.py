@@ -96,9 +96,7 @@ class TokenDecoder:
     what says the next one.
     """
 
-    def __init__(
-        self, model: SharedTransformer, modulation: Tensor, prompt: KVCache, positions: Tensor, head: Tensor
-    ):
+    def __init__(self, model: SharedTransformer, modulation: Tensor, prompt: KVCache, positions: Tensor, head: Tensor):
         config, (rows, past) = model.config, prompt.mask.shape
         heads, head_dim, length = config.num_heads, config.head_dim, past + positions.shape[1]
         self.blocks = [fold(cast(Block, block), modulation, rows, first=n == 0) for n, block in enumerate(model.blocks)]

@@ -8,38 +8,47 @@ from typing import Any
 import torch
 
 from ..models.transformer import SharedTransformer, TransformerConfig
-from ..tokenizers.audio import AudioTokenizer
 from ..tokenizers.text import FILE_NAME, TextTokenizer
-from .open_tokenizer import KINDS, open_audio_tokenizer
-from .speech_model import ANSWER, SpeechModel
+from .open_tokenizer import KINDS, UNTRAINED_SOUND, open_audio_tokenizer
+from .speech_model import ANSWER, SpeechModel, sound_levels
 from .speech_sources import open_recorded_speech
-from .spoken_digits import WORDS, DigitStrings, DigitSums, at_another_speed
+from .spoken_digits import MAX_SECONDS, WORDS, DigitStrings, DigitSums, at_another_speed
 from .train_speech import SpeechData
 
-SAMPLE_RATE = 16_000  # Hz
 TEXT_VOCABULARY = 320  # 256 bytes and some words
 
 
-def recorded_speech(specs: list[str], seconds: float, seed: int) -> SpeechData:
+def recorded_speech(specs: list[str], seconds: float, seed: int, *, sample_rate: int) -> SpeechData:
     """Recordings with their texts; nothing to answer. Errors as `open_recorded_speech`."""
-    source = open_recorded_speech(specs, seconds=seconds, sample_rate=SAMPLE_RATE, seed=seed)
+    source = open_recorded_speech(specs, seconds=seconds, sample_rate=sample_rate, seed=seed)
     return SpeechData(source, source, None, source.texts)
 
 
-def digit_speech(path: Path, seed: int, *, leave_out: str | None = None) -> SpeechData:
+def digit_speech(
+    path: Path,
+    seed: int,
+    *,
+    sample_rate: int,
+    max_digits: int = 3,
+    seconds: float = MAX_SECONDS,
+    leave_out: str | None = None,
+) -> SpeechData:
     """Strings of spoken digits: at other speeds to be said, under noise, too, to be understood; and their sums.
+
+    Recordings of a digit that last longer than `seconds` are left out of the strings.
 
     Raises:
         ValueError: as `DigitStrings`, or `leave_out` is no speaker, or the only one.
     """
-    said = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, vary=at_another_speed)
+    speakers = DigitStrings(path, sample_rate=sample_rate, seed=seed).speakers
     if leave_out is not None:
-        if leave_out not in said.speakers:
-            raise ValueError(f"--leave-out takes one of {', '.join(said.speakers)}, got {leave_out!r}")
-        kept = [speaker for speaker in said.speakers if speaker != leave_out]
-        said = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=kept, vary=at_another_speed)
-    heard = DigitStrings(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=said.speakers)
-    answers = DigitSums(path, sample_rate=SAMPLE_RATE, seed=seed, speakers=said.speakers, vary=at_another_speed)
+        if leave_out not in speakers:
+            raise ValueError(f"--leave-out takes one of {', '.join(speakers)}, got {leave_out!r}")
+        speakers = tuple(speaker for speaker in speakers if speaker != leave_out)
+    how: dict[str, Any] = {"sample_rate": sample_rate, "seed": seed, "speakers": speakers}
+    said = DigitStrings(path, max_digits=max_digits, seconds=seconds, vary=at_another_speed, **how)
+    heard = DigitStrings(path, max_digits=max_digits, seconds=seconds, **how)
+    answers = DigitSums(path, vary=at_another_speed, **how)
 
     def texts() -> Iterable[str]:
         return (f"{speaker}: {' '.join(WORDS)}" for speaker in said.speakers)
@@ -65,8 +74,6 @@ def new_speech_model(
         ValueError: there is no such sound tokenizer, or it has fewer codebooks.
     """
     sounds = open_audio_tokenizer(tokenizer)
-    if not isinstance(sounds, AudioTokenizer):
-        raise ValueError(f"{tokenizer} must be a learned sound tokenizer, got {type(sounds).__name__}; train one")
     if not 1 <= codebooks <= sounds.num_codebooks:
         raise ValueError(f"{tokenizer} has 1 to {sounds.num_codebooks} codebooks, got {codebooks}")
     if (folder / FILE_NAME).is_file():
@@ -79,10 +86,10 @@ def new_speech_model(
     config = TransformerConfig(
         text_vocab_size=words.vocab_size,
         image_levels=(),
-        sound_levels=sounds.config.levels[:codebooks],
+        sound_levels=sound_levels(sounds)[:codebooks],
         sound_steps=steps,
         **(usual | shape),
     )
     torch.manual_seed(seed)  # only the initial weights come from here
-    shipped = tokenizer if tokenizer == KINDS["audio"].default else ""
+    shipped = tokenizer if tokenizer in (KINDS["audio"].default, *UNTRAINED_SOUND) else ""
     return SpeechModel(SharedTransformer(config), sounds, words, sound_codes=shipped)

@@ -20,20 +20,33 @@ from ..models.sound import hear
 from ..models.sound_objectives import Sounds
 from ..models.transformer import SharedTransformer
 from ..tokenizers.audio import AudioTokenizer
+from ..tokenizers.mulaw import MuLawTokenizer
 from ..tokenizers.pretrained import SHIPPED
 from ..tokenizers.sequence import prompt_batch, text_positions
 from ..tokenizers.text import TextTokenizer
-from .open_tokenizer import open_audio_tokenizer
+from ..tokenizers.units import UnitsTokenizer
+from .open_tokenizer import UNTRAINED_SOUND, open_audio_tokenizer
 
 INDEX = "speech.json"  # voices, words and the sound tokenizer, beside the folders of the parts
 ANSWER = "answer"  # the prompt before a sound that is to be answered
+
+SoundTokenizer = AudioTokenizer | UnitsTokenizer | MuLawTokenizer
+
+
+def sound_levels(tokenizer: SoundTokenizer) -> tuple[tuple[int, ...], ...]:
+    """The cells of its codes, K x D, as `ResidualQuantizer` takes them; what is no residual FSQ has one line of ids.
+
+    On it the levels of mu-law lie in their order, which is that of their samples. Units have none, so `diffusion`,
+    which lives on the line, learns nothing of them.
+    """
+    return tokenizer.config.levels if isinstance(tokenizer, AudioTokenizer) else ((tokenizer.vocab_size,),)
 
 
 class SpeechModel:
     def __init__(
         self,
         transformer: SharedTransformer,
-        audio_tokenizer: AudioTokenizer,
+        audio_tokenizer: SoundTokenizer,
         text_tokenizer: TextTokenizer,
         *,
         voices: Iterable[str] = (),
@@ -43,18 +56,20 @@ class SpeechModel:
     ):
         """`voices` are the speakers it learned, `tasks` what it was trained for: "speak", "write", "answer".
 
-        `sound_codes` is the shipped name of the sound tokenizer, which is then not saved with the model.
+        `sound_codes` is the name of a sound tokenizer that ships, or needs no training; it is not saved with the model.
         """
         self.transformer = transformer.eval()
-        self.audio_tokenizer = audio_tokenizer.eval()
+        self.audio_tokenizer = (
+            audio_tokenizer if isinstance(audio_tokenizer, MuLawTokenizer) else audio_tokenizer.eval()
+        )
         self.text_tokenizer = text_tokenizer
         self.voices, self.lexicon, self.tasks = sorted(voices), frozenset(lexicon), sorted(tasks)
         self.sound_codes = sound_codes
-        levels = transformer.config.sound_levels
-        if not levels or levels != audio_tokenizer.config.levels[: len(levels)]:
+        levels, known = transformer.config.sound_levels, sound_levels(audio_tokenizer)
+        if not levels or levels != known[: len(levels)]:
             raise ValueError(
-                f"the sound tokenizer has levels {audio_tokenizer.config.levels} and the transformer was built for "
-                f"{levels}; take the tokenizer it was trained with"
+                f"the sound tokenizer has levels {known} and the transformer was built for {levels}; take the "
+                "tokenizer it was trained with"
             )
         if text_tokenizer.vocab_size > transformer.config.text_vocab_size:
             raise ValueError(
@@ -82,14 +97,11 @@ class SpeechModel:
             known = {name: list(map(str, saved[name])) for name in ("voices", "lexicon", "tasks")}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / INDEX} is broken ({type(error).__name__}: {error}); save it again") from error
-        sounds = open_audio_tokenizer(SHIPPED / Path(sound_codes).name if sound_codes else folder / "audio_tokenizer")
-        if not isinstance(sounds, AudioTokenizer):
-            raise ValueError(
-                f"{folder / INDEX} must name a learned sound tokenizer, got {sound_codes!r}; save it again"
-            )
+        own = folder / "audio_tokenizer"
+        shipped = sound_codes if sound_codes in UNTRAINED_SOUND else str(SHIPPED / Path(sound_codes).name)
         model = cls(
             SharedTransformer.from_pretrained(folder / "transformer"),
-            sounds,
+            open_audio_tokenizer(shipped if sound_codes else own),
             TextTokenizer.from_pretrained(folder / "text_tokenizer"),
             sound_codes=sound_codes,
             **known,
@@ -104,6 +116,8 @@ class SpeechModel:
         self.transformer.save_pretrained(folder / "transformer")
         self.text_tokenizer.save_pretrained(folder / "text_tokenizer")
         if not self.sound_codes:
+            if isinstance(self.audio_tokenizer, MuLawTokenizer):
+                raise ValueError(f"mu-law is known by its name alone; give sound_codes, {', '.join(UNTRAINED_SOUND)}")
             self.audio_tokenizer.save_pretrained(folder / "audio_tokenizer")
         saved = {
             "fingerprints": self.fingerprints,
@@ -120,12 +134,19 @@ class SpeechModel:
 
     def to(self, device: str | torch.device) -> Self:
         self.transformer.to(device)
-        self.audio_tokenizer.to(device)
+        if not isinstance(self.audio_tokenizer, MuLawTokenizer):
+            self.audio_tokenizer.to(device)
         return self
 
     @property
     def device(self) -> torch.device:
         return self.transformer.embedding.weight.device
+
+    @property
+    def steps_per_second(self) -> float:
+        """Steps of sound, of K codes each."""
+        rate, grid = self.audio_tokenizer.sample_rate, self.audio_tokenizer.grid
+        return (grid((11 * rate,))[1] - grid((rate,))[1]) / 10
 
     def check_task(self, task: str) -> None:
         """Refuse what the model was not trained for.
@@ -154,7 +175,8 @@ class SpeechModel:
         lengths = torch.tensor([self.audio_tokenizer.grid((sound.shape[1],))[1] for sound in sounds])
         longest = self.transformer.config.sound_steps
         if int(lengths.max()) > longest:
-            raise ValueError(f"a sound may have {longest} steps of 20 ms, got {int(lengths.max())}; cut it")
+            seconds = longest / self.steps_per_second
+            raise ValueError(f"a sound may have {longest} steps, {seconds:.3g} s, got {int(lengths.max())}; cut it")
         samples = max(sound.shape[1] for sound in sounds)
         # Padded as the tokenizer does it at the end of a sound, so that its codes do not depend on its batch.
         padded = [F.pad(sound, (0, samples - sound.shape[1]), mode="replicate") for sound in sounds]

@@ -109,10 +109,11 @@ def read_recordings(path: str | os.PathLike[str], sample_rate: int = 16_000) -> 
 class DigitVoices:
     """Who says which digit how: the takes of each (speaker, digit), those for training apart from the last few."""
 
-    def __init__(self, path: str | os.PathLike[str], sample_rate: int, speakers: Sequence[str] | None):
+    def __init__(self, path: str | os.PathLike[str], sample_rate: int, speakers: Sequence[str] | None, seconds: float):
         takes: dict[tuple[str, int], list[Recording]] = defaultdict(list)
         for recording in read_recordings(Path(path), sample_rate):
-            takes[recording.speaker, recording.digit].append(recording)
+            if recording.sound.shape[1] <= seconds * sample_rate:
+                takes[recording.speaker, recording.digit].append(recording)
         known = sorted({speaker for speaker, _ in takes})
         self.speakers = tuple(known if speakers is None else speakers)
         if not self.speakers or not set(self.speakers) <= set(known):
@@ -121,7 +122,8 @@ class DigitVoices:
             fewest = min(range(10), key=lambda digit: len(takes.get((speaker, digit), ())))
             if len(takes.get((speaker, fewest), ())) <= TAKES_HELD_OUT:
                 raise ValueError(
-                    f"{path}: {speaker} must say each digit more than {TAKES_HELD_OUT} times, not {fewest}"
+                    f"{path}: {speaker} must say each digit more than {TAKES_HELD_OUT} times in at most "
+                    f"{seconds:g} s, not {fewest}"
                 )
         self.sample_rate = sample_rate
         self.for_training = {key: found[:-TAKES_HELD_OUT] for key, found in takes.items()}
@@ -166,7 +168,7 @@ class DigitStrings:
 
     Those of a batch have equally many digits, so that little of it is padding.
     Batches from `VALIDATION_NUMBER` on are of takes held apart, and as they were recorded; `vary` changes those of
-    training, None leaves them alone.
+    training, None leaves them alone. Recordings of a digit that last longer than `seconds` are left out.
 
     Raises:
         ValueError: `max_digits` is less than 1, an unknown speaker, too few takes; else as `read_recordings`.
@@ -181,10 +183,11 @@ class DigitStrings:
         seed: int,
         speakers: Sequence[str] | None = None,
         vary: Vary | None = varied_alike,
+        seconds: float = MAX_SECONDS,
     ):
         if max_digits < 1:
             raise ValueError(f"max_digits must be at least 1, got {max_digits}")
-        self.voices = DigitVoices(path, sample_rate, speakers)
+        self.voices = DigitVoices(path, sample_rate, speakers, seconds)
         self.max_digits, self.seed, self.vary = max_digits, seed, vary
 
     @property
@@ -220,7 +223,7 @@ class DigitSums:
         speakers: Sequence[str] | None = None,
         vary: Vary | None = varied_alike,
     ):
-        self.voices = DigitVoices(path, sample_rate, speakers)
+        self.voices = DigitVoices(path, sample_rate, speakers, MAX_SECONDS)
         self.seed, self.vary = seed, vary
 
     @property

@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-embed": ("train_embed", "train the head that makes the vectors, on a transformer that stays as it is"),
     "train-speech": ("train_speech", "train the shared transformer to say, to write down and to answer speech"),
     "train-text": ("train_text", "train the shared transformer on text alone, to continue it"),
+    "compare-sound-tokens": ("compare_sound_tokens", "tokens of several tokenizers of sound, at the same arithmetic"),
     "compare-text": ("compare_text", "n-grams and transformers on the same text: bits per byte, in one HTML page"),
     "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),
 }

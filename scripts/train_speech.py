@@ -72,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.data and arguments.digits:
         raise UsageError("--data and --digits are trained on one after the other; go on with --init")
 
+    from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
     from tokenloom.pipelines.prepare_speech import digit_speech, new_speech_model, recorded_speech
     from tokenloom.pipelines.speech_model import SpeechModel
     from tokenloom.pipelines.train_speech import SpeechRecipe, train_speech
@@ -85,13 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
         shares={name: share for name, share in chosen.items() if share > 0},
         **given(arguments, *RECIPE),
     )
+    model = SpeechModel.from_pretrained(arguments.init) if arguments.init else None
+    rate = (model.audio_tokenizer if model else open_audio_tokenizer(arguments.tokenizer)).sample_rate
     if arguments.digits:
-        data = digit_speech(arguments.digits, recipe.seed, leave_out=arguments.leave_out)
+        data = digit_speech(arguments.digits, recipe.seed, sample_rate=rate, leave_out=arguments.leave_out)
     else:
-        data = recorded_speech(arguments.data, arguments.seconds, recipe.seed)
-    if arguments.init:
-        model = SpeechModel.from_pretrained(arguments.init)
-    else:
+        data = recorded_speech(arguments.data, arguments.seconds, recipe.seed, sample_rate=rate)
+    if model is None:
         model = new_speech_model(
             data.texts(),
             arguments.out / "text_tokenizer",

@@ -91,10 +91,13 @@ def test_another_sound_tokenizer_is_refused(tmp_path):
 def test_a_stranger_s_index_leads_nowhere(tmp_path):
     toy_model().save_pretrained(tmp_path / "model")
     index = tmp_path / "model" / INDEX
-    for name in ("../../etc", "/etc", "gpt2", "mulaw"):
+    for name in ("../../etc", "/etc", "gpt2", "../mulaw"):
         index.write_text(json.dumps(json.loads(index.read_text()) | {"audio_tokenizer": name}))
         with pytest.raises(ValueError, match="no audio tokenizer called"):
             SpeechModel.from_pretrained(tmp_path / "model")
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"audio_tokenizer": "mulaw"}))
+    with pytest.raises(ValueError, match="take the tokenizer it was trained with"):
+        SpeechModel.from_pretrained(tmp_path / "model")
     index.write_text("{}")
     with pytest.raises(ValueError, match="is broken"):
         SpeechModel.from_pretrained(tmp_path / "model")
@@ -115,7 +118,7 @@ def test_what_was_not_learned_is_refused_by_name():
 
 def test_a_sound_that_is_too_long_or_no_sound_is_refused():
     pipeline = SpeechToTextPipeline(toy_model())
-    with pytest.raises(ValueError, match="may have 12 steps of 20 ms, got 51"):
+    with pytest.raises(ValueError, match="may have 12 steps, 0.24 s, got 51"):
         pipeline([toy_sound(1.0)])
     with pytest.raises(ValueError, match=r"sounds must be \(1, S\)"):
         pipeline([torch.zeros(2, 100)])
