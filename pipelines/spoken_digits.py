@@ -111,10 +111,11 @@ class DigitVoices:
 
     def __init__(self, path: str | os.PathLike[str], sample_rate: int, speakers: Sequence[str] | None, seconds: float):
         takes: dict[tuple[str, int], list[Recording]] = defaultdict(list)
-        for recording in read_recordings(Path(path), sample_rate):
+        recordings = read_recordings(Path(path), sample_rate)
+        for recording in recordings:
             if recording.sound.shape[1] <= seconds * sample_rate:
                 takes[recording.speaker, recording.digit].append(recording)
-        known = sorted({speaker for speaker, _ in takes})
+        known = sorted({recording.speaker for recording in recordings})
         self.speakers = tuple(known if speakers is None else speakers)
         if not self.speakers or not set(self.speakers) <= set(known):
             raise ValueError(f"speakers must be some of {', '.join(known)}, got {self.speakers}; name others")

@@ -164,6 +164,18 @@ def test_what_cannot_be_used_is_refused_in_a_line(folder, tmp_path):
         read_recordings(tmp_path, 4001)
 
 
+def test_recordings_that_last_too_long_are_left_out(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    long = torch.cat([tone(3000)] * 3, dim=1)
+    for take in range(5, 9):
+        write_audio(tmp_path / f"3_ann_{take:02}.wav", long, RATE)
+    brief = strings(tmp_path, max_digits=1, seconds=0.15)
+    assert all(said.sound.shape[1] <= 0.15 * RATE for number in range(40) for said in brief(number, 4))
+    with pytest.raises(ValueError, match=r"more than 3 times in at most 0\.05 s"):
+        strings(tmp_path, seconds=0.05)
+
+
 @needs_packs
 def test_the_pack_has_five_speakers_and_twenty_takes(packs):
     recordings = read_recordings(packs / "audio" / "fsdd_train.tar", RATE)
