@@ -3,13 +3,14 @@
 The task is to say single spoken digits by `ar`, from text, in the voices of the recordings. The transformer has the
 same trunk for all tokens; each learns for as many steps as a budget of floating point operations allows, counted on its
 own first batches, forward and backward. So tokens that are many for a second of sound leave few steps to learn from,
-which is their price. What the models say, what the tokens alone give back, and the recordings are judged alike.
+which is their price. The tokenizers, which stay as they are, are not counted. What the models say, what the tokens
+alone give back, and the recordings are judged alike.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -19,7 +20,8 @@ import torch
 
 from ..data.loader import generator_of
 from ..models.attention import plain_products
-from ..models.sound_objectives import SpeechLosses
+from ..models.sound_objectives import SpeechBatch, SpeechLosses
+from .checkpoint import checkpoints
 from .compare import count_flops
 from .evaluate_speech import Judge, real_and_reconstructed, says, with_all
 from .open_tokenizer import open_audio_tokenizer
@@ -48,6 +50,11 @@ class SoundTokens:
     def __str__(self) -> str:
         return f"{self.tokenizer}:{self.codebooks}"
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its run."""
+        return f"{Path(self.tokenizer).name}-{self.codebooks}"
+
 
 def parse_sound_tokens(spec: str) -> SoundTokens:
     """ "tokenloom-voice:3" -> three codebooks of tokenloom-voice; without a number, one.
@@ -55,7 +62,7 @@ def parse_sound_tokens(spec: str) -> SoundTokens:
     Raises:
         ValueError: no name, or what follows the colon is no number of codebooks.
     """
-    name, colon, count = spec.rpartition(":") if ":" in spec else (spec, "", "1")
+    name, _, count = spec.rpartition(":") if ":" in spec else (spec, "", "1")
     if not name or not count.isdecimal() or not 1 <= int(count) <= 64:
         raise ValueError(f"tokens are NAME or NAME:CODEBOOKS, got {spec!r}; write tokenloom-voice:3")
     return SoundTokens(name, int(count))
@@ -72,7 +79,7 @@ class SoundTokensRow:
     batch_size: int
     steps: int
     teraflops: float  # of training
-    train_seconds: float
+    train_seconds: float | None  # None: it was interrupted
     said: int  # digits
     recordings: float  # digits recognized, of real recordings,
     codes: float  # of these after encoding and decoding,
@@ -81,97 +88,106 @@ class SoundTokensRow:
 
 
 def training_flops(model: SpeechModel, recipe: SpeechRecipe, data: SpeechData) -> float:
-    """Floating point operations of a training step, forward and backward, in the mean of the first batches."""
+    """Floating point operations of the transformer in a training step, forward and backward, in the mean of the first
+    batches."""
     batches, losses = SpeechBatches(model, recipe, data), SpeechLosses(model.transformer, recipe.decoders)
 
-    def step(number: int) -> None:
+    def step(batch: SpeechBatch, generator: torch.Generator) -> None:
         with plain_products():
-            values = losses(batches(number), generator_of(recipe.seed, number))
-            torch.stack(list(values.values())).sum().backward()
+            torch.stack(list(losses(batch, generator).values())).sum().backward()
 
-    counts = [count_flops(partial(step, number)) for number in range(PROBED)]
+    counts = [count_flops(partial(step, batches(n), generator_of(recipe.seed, n))) for n in range(PROBED)]
     losses.zero_grad(set_to_none=True)
-    return sum(counts) / len(counts)
+    return sum(counts) / PROBED
+
+
+def speakers_of(digits: Path) -> tuple[str, ...]:
+    """Who says the digits.
+
+    Raises:
+        ValueError: as `DigitStrings`.
+    """
+    return DigitStrings(digits, max_digits=1, seed=0, seconds=SECONDS).speakers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensTrial:
+    """The same for all tokens: what is said, who judges, how long each learns."""
+
+    digits: Path  # folder or tar of spoken digits
+    judges: Mapping[str, Judge]  # by speaker, for each of them
+    teraflops: float
+    strings: int  # said in each voice
+    seed: int
+    shape: Mapping[str, int] = field(default_factory=dict)  # fields of `TransformerConfig`
+
+    def __post_init__(self) -> None:
+        if strangers := sorted(set(speakers_of(self.digits)) - self.judges.keys()):
+            raise ValueError(f"every speaker of {self.digits} needs a judge, {', '.join(strangers)} has none; train it")
 
 
 def compare_sound_tokens(
     tokens: Sequence[SoundTokens],
-    digits: Path,
-    judges: Callable[[Sequence[str]], Mapping[str, Judge]],
+    trial: TokensTrial,
     out: Path,
     *,
-    teraflops: float,
-    strings: int,
-    seed: int,
-    shape: Mapping[str, int] | None = None,
-    done: Callable[[SoundTokensRow], None],
+    resume: bool = False,
     say: Callable[[str], None] = print,
-) -> list[SoundTokensRow]:
-    """Train and judge each of `tokens` in turn; `done` hears of each as soon as it is known.
-
-    `digits` is a folder or tar of spoken digits, `judges` gives for speakers who judges them, and `strings` digits are
-    said in each voice. `shape` are fields of `TransformerConfig`. Runs lie under `out`, one folder each.
+) -> Iterator[SoundTokensRow]:
+    """Train and judge each of `tokens` in turn. Runs lie under `out`, one folder each.
 
     Raises:
-        ValueError: there is no such tokenizer, or it has fewer codebooks.
+        ValueError: there is no such tokenizer, or it has fewer codebooks; before anything is trained.
         TrainingError: see `train`.
     """
-    rows = []
+    for one in tokens:
+        found = open_audio_tokenizer(one.tokenizer)
+        if not 1 <= one.codebooks <= found.num_codebooks:
+            raise ValueError(f"{one.tokenizer} has 1 to {found.num_codebooks} codebooks, got {one.codebooks}")
     for number, one in enumerate(tokens):
         say(f"{one}: {number + 1} of {len(tokens)}")
-        folder = out / f"{number:02}-{Path(one.tokenizer).name}-{one.codebooks}"
-        rows.append(_row(one, digits, judges, folder, teraflops, strings, seed, dict(shape or {}), say))
-        done(rows[-1])
-    return rows
+        yield try_tokens(one, trial, out / one.folder, resume=resume, say=say)
 
 
-def _row(
-    tokens: SoundTokens,
-    digits: Path,
-    judges: Callable[[Sequence[str]], Mapping[str, Judge]],
-    folder: Path,
-    teraflops: float,
-    strings: int,
-    seed: int,
-    shape: dict[str, Any],
-    say: Callable[[str], None],
+def try_tokens(
+    tokens: SoundTokens, trial: TokensTrial, folder: Path, *, resume: bool, say: Callable[[str], None]
 ) -> SoundTokensRow:
-    rate = open_audio_tokenizer(tokens.tokenizer).sample_rate
-    data = digit_speech(digits, seed, sample_rate=rate, max_digits=1, seconds=SECONDS)
-    longest = SECONDS / SPEEDS[0] + 0.05  # said slowly, and a step of rounding
+    """Train a model on these tokens in `folder`, and have it judged."""
+    rate, seed = open_audio_tokenizer(tokens.tokenizer).sample_rate, trial.seed
+    data = digit_speech(trial.digits, seed, sample_rate=rate, max_digits=1, seconds=SECONDS)
     model = new_speech_model(
         data.texts(),
         folder / "text_tokenizer",
         tokenizer=tokens.tokenizer,
         codebooks=tokens.codebooks,
-        seconds=longest,
+        seconds=SECONDS / SPEEDS[0] + 0.05,  # said slowly, and a step of rounding
         seed=seed,
-        **shape,
+        **trial.shape,
     )
     fitting = round(SLOTS / (MEAN_SECONDS * model.steps_per_second))
     recipe = SpeechRecipe(
         decoders=("ar",), shares={"speak": 1.0}, steps=1, batch_size=max(1, min(MOST, fitting)), seed=seed
     )
     flops = training_flops(model, recipe, data)
-    steps = max(1, round(teraflops * 1e12 / flops))
+    steps = max(1, round(trial.teraflops * 1e12 / flops))
     recipe = replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 10), evaluate_every=steps)
 
     began = time.perf_counter()
-    trained = train_speech(model, recipe, data, folder, say=say)
-    train_seconds = time.perf_counter() - began
+    goes_on = resume and bool(checkpoints(folder))
+    trained = train_speech(model, recipe, data, folder, resume=resume, say=say)
+    train_seconds = None if goes_on else time.perf_counter() - began
     trained.save_pretrained(folder / "final")
 
-    who = judges(trained.voices)
     recordings = DigitStrings(
-        digits, sample_rate=rate, max_digits=1, seed=seed, speakers=trained.voices, vary=None, seconds=SECONDS
+        trial.digits, sample_rate=rate, max_digits=1, seed=seed, speakers=trained.voices, vary=None, seconds=SECONDS
     )
-    real, back = real_and_reconstructed(trained, recordings, who, strings)
-    texts = [WORDS[number % len(WORDS)] for number in range(strings)]
+    real, back = real_and_reconstructed(trained, recordings, trial.judges, trial.strings)
+    texts = [WORDS[number % len(WORDS)] for number in range(trial.strings)]
     how: dict[str, Any] = {"guidance_scale": 1.0, "seconds": SECONDS}
-    said = with_all("said", says(trained, "ar", who, texts, seed=seed, **how))["said"]
+    said = with_all("said", says(trained, "ar", trial.judges, texts, seed=seed, **how))["said"]
     return SoundTokensRow(
         tokens=str(tokens),
-        bits_per_second=bits_per_second(trained),
+        bits_per_second=trained.audio_tokenizer.bits_per_second(tokens.codebooks),
         ids_per_second=trained.steps_per_second * tokens.codebooks,
         parameters=sum(p.numel() for p in trained.transformer.parameters()),
         batch_size=recipe.batch_size,
@@ -184,12 +200,6 @@ def _row(
         recognized=said.recognized,
         say_seconds=_say_seconds(trained, how),
     )
-
-
-def bits_per_second(model: SpeechModel) -> float:
-    """What the codes of the model take, not entropy-coded."""
-    sound = model.transformer.sound
-    return model.steps_per_second * sound.num_codebooks * math.log2(sound.num_codes)
 
 
 def _say_seconds(model: SpeechModel, how: dict[str, Any]) -> float:
@@ -216,7 +226,7 @@ def table(rows: Sequence[SoundTokensRow]) -> str:
             f"{row.bits_per_second:,.0f}",
             f"{row.ids_per_second:,.0f}",
             f"{row.steps:,} x {row.batch_size}",
-            f"{row.train_seconds:.0f} s",
+            "?" if row.train_seconds is None else f"{row.train_seconds:.0f} s",
             f"{row.recordings:.3f}",
             f"{row.codes:.3f}",
             f"{row.recognized:.3f}{spread}",
@@ -224,11 +234,3 @@ def table(rows: Sequence[SoundTokensRow]) -> str:
         )
         lines.append(" | ".join(cells))
     return "\n".join(f"| {line} |" for line in lines)
-
-
-def as_report(rows: Sequence[SoundTokensRow], **settings: Any) -> dict[str, Any]:
-    return settings | {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "rows": [asdict(r) for r in rows],
-    }

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.files import read_json, write_atomically
 from ..models.attention import KVCache
@@ -59,9 +59,9 @@ class SpeechModel:
         `sound_codes` is the name of a sound tokenizer that ships, or needs no training; it is not saved with the model.
         """
         self.transformer = transformer.eval()
-        self.audio_tokenizer = (
-            audio_tokenizer if isinstance(audio_tokenizer, MuLawTokenizer) else audio_tokenizer.eval()
-        )
+        self.audio_tokenizer = audio_tokenizer
+        if isinstance(audio_tokenizer, nn.Module):
+            audio_tokenizer.eval()
         self.text_tokenizer = text_tokenizer
         self.voices, self.lexicon, self.tasks = sorted(voices), frozenset(lexicon), sorted(tasks)
         self.sound_codes = sound_codes
@@ -97,11 +97,12 @@ class SpeechModel:
             known = {name: list(map(str, saved[name])) for name in ("voices", "lexicon", "tasks")}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / INDEX} is broken ({type(error).__name__}: {error}); save it again") from error
-        own = folder / "audio_tokenizer"
-        shipped = sound_codes if sound_codes in UNTRAINED_SOUND else str(SHIPPED / Path(sound_codes).name)
+        sounds: str | Path = folder / "audio_tokenizer"
+        if sound_codes:  # a name, never a path
+            sounds = sound_codes if sound_codes in UNTRAINED_SOUND else SHIPPED / Path(sound_codes).name
         model = cls(
             SharedTransformer.from_pretrained(folder / "transformer"),
-            open_audio_tokenizer(shipped if sound_codes else own),
+            open_audio_tokenizer(sounds),
             TextTokenizer.from_pretrained(folder / "text_tokenizer"),
             sound_codes=sound_codes,
             **known,
@@ -134,7 +135,7 @@ class SpeechModel:
 
     def to(self, device: str | torch.device) -> Self:
         self.transformer.to(device)
-        if not isinstance(self.audio_tokenizer, MuLawTokenizer):
+        if isinstance(self.audio_tokenizer, nn.Module):
             self.audio_tokenizer.to(device)
         return self
 

@@ -23,6 +23,7 @@ from ..models.schedules import trapezoid
 from ..models.sound_objectives import Sounds, SpeechBatch, SpeechLosses
 from ..models.transformer import SharedTransformer
 from ..tokenizers.sequence import prompt_batch
+from ..tokenizers.units import UnitsTokenizer
 from .picture_sources import VALIDATION_NUMBER
 from .spectrograms import spectrogram
 from .speech_model import ANSWER, SpeechModel
@@ -33,6 +34,7 @@ from .train_loop import LoopConfig, train
 TASKS = ("speak", "write", "answer")
 DRAWING = 1  # random numbers for a batch are apart from those for its noise
 WATCHED = 4  # texts of the validation data that are said at each evaluation
+MAX_SCORES = 1 << 31  # bytes of the attention of a batch in a layer
 SHOWN = 8000  # samples of the narrowest spectrogram
 
 
@@ -169,6 +171,23 @@ def _joined(spoken: Sequence[Spoken]) -> Joined:
     return torch.cat([one.sound for one in spoken], dim=1), [one.sound.shape[1] for one in spoken]
 
 
+def check_sounds(model: SpeechModel, recipe: SpeechRecipe) -> None:
+    """Refuse what the tokens of the model do not allow, before anything is computed.
+
+    Raises:
+        ValueError: units, which have no latents, for `diffusion`; or the attention of a batch does not fit.
+    """
+    if isinstance(model.audio_tokenizer, UnitsTokenizer) and "diffusion" in recipe.decoders:
+        raise ValueError("diffusion lives on latents, and speech units have none; take the decoders ar and masked")
+    config = model.transformer.config
+    scores = 4 * recipe.batch_size * config.num_heads * config.sound_steps**2
+    if scores > MAX_SCORES:
+        raise ValueError(
+            f"{recipe.batch_size} sounds of up to {config.sound_steps} steps take {scores / 1e9:.1f} GB of attention a "
+            f"layer, more than {MAX_SCORES / 1e9:.1f}; take shorter sounds, or fewer in a batch"
+        )
+
+
 def plan(model: SharedTransformer, recipe: SpeechRecipe, mean_steps: float) -> str:
     """What is about to happen: parameters, arithmetic and hours at 100 GFLOP/s."""
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
@@ -204,8 +223,10 @@ def train_speech(
     draw and read the batches ahead.
 
     Raises:
+        ValueError: see `check_sounds`.
         TrainingError: see `train`.
     """
+    check_sounds(model, recipe)
     transformer = model.transformer
     stride = accelerator.num_processes if accelerator else 1
     batches = SpeechBatches(model, recipe, data, workers=workers, stride=stride)

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.doubles import awaken, toy_audio_tokenizer
+from tests.doubles import awaken, toy_audio_tokenizer, toy_units_tokenizer
 from tokenloom.data.write_audio import write_audio
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
 from tokenloom.pipelines.checkpoint import load_checkpoint
-from tokenloom.pipelines.speech_model import SpeechModel
+from tokenloom.pipelines.speech_model import SpeechModel, sound_levels
 from tokenloom.pipelines.speech_sources import Recording, open_recorded_speech
 from tokenloom.pipelines.text_to_speech import SpeechToTextPipeline, TextToSpeechPipeline
 from tokenloom.pipelines.train_loop import TrainingError
@@ -101,6 +101,19 @@ def test_a_run_that_was_cut_ends_in_the_same_weights(tmp_path):
     assert all(torch.equal(weights(whole)[name], weights(resumed)[name]) for name in weights(whole))
     with pytest.raises(TrainingError, match=r"recipe\.batch_size was 3 and is 4"):
         train_speech(toy_model(), replace(RECIPE, batch_size=4), DATA, tmp_path / "cut", resume=True)
+
+
+def test_what_the_tokens_do_not_allow_is_refused_before_anything_is_written(tmp_path):
+    sounds, texts = toy_units_tokenizer(), toy_model().text_tokenizer
+    config = replace(
+        toy_model().transformer.config, text_vocab_size=texts.vocab_size, sound_levels=sound_levels(sounds)
+    )
+    units = SpeechModel(SharedTransformer(config), sounds, texts)
+    with pytest.raises(ValueError, match="speech units have none; take the decoders ar and masked"):
+        train_speech(units, RECIPE, DATA, tmp_path / "units")
+    with pytest.raises(ValueError, match=r"100000000 sounds of up to 8 steps take 51\.2 GB of attention a layer"):
+        train_speech(toy_model(), replace(RECIPE, batch_size=10**8), DATA, tmp_path / "large")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_tiny_model_learns_to_say_and_to_write_three_tones(tmp_path):

@@ -59,6 +59,10 @@ class MuLawTokenizer:
     def vocab_size(self) -> int:
         return self.config.levels
 
+    def bits_per_second(self, num_codebooks: int = 1) -> float:
+        """What the ids take, not entropy-coded. There is one codebook."""
+        return num_codebooks * math.log2(self.vocab_size) * self.sample_rate
+
     @property
     def fingerprint(self) -> str:
         return fingerprint_of(type(self).__name__, FORMAT_VERSION, asdict(self.config), {})
