@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from ..models.likeliest import likeliest
 from ..models.writing import write
 from .seen_media import as_clips, frames_seen
 from .text_to_image import BATCH, Generators, TextToImagePipeline, picture_generators
@@ -56,6 +57,25 @@ class MediaToTextPipeline:
             part = slice(start, start + BATCH)
             captions += self._captions(clips[part], generators[part], temperature)
         return captions
+
+    @torch.no_grad()
+    def rank(self, media: Tensor, captions: Sequence[str], count: int = 5) -> list[list[int]]:
+        """Pictures or clips, as `__call__` takes them -> numbers of the `count` likeliest captions of each, best first.
+
+        Captions are compared by the probability that the model writes just them, so of many that are true a short one
+        that is usual comes first.
+
+        Raises:
+            ValueError: another shape, or captions that are empty or there twice.
+        """
+        texts = self.pictures.text_tokenizer
+        tokens = [texts.encode(caption) for caption in captions]
+        ranked = []
+        for clip in as_clips(self.pictures, media).split(1):
+            seen, position = self.pictures.transformer.see(*frames_seen(self.pictures, clip))
+            model, num_tokens = self.pictures.transformer, texts.vocab_size
+            ranked.append([n for n, _ in likeliest(model, seen, position, tokens, count, num_tokens=num_tokens)])
+        return ranked
 
     def _captions(self, clips: Tensor, generators: Sequence[torch.Generator], temperature: float) -> list[str]:
         model = self.pictures.transformer
