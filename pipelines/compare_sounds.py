@@ -82,8 +82,8 @@ def compare_sounds(
             say = partial(pipeline, speaker=speaker, decoder=decoder, guidance_scale=guidance_scale)
             flops = count_flops(partial(say, text, generator=seeded(first, 1)))  # warms up, too
             began = time.perf_counter()
-            sounds = say([text] * count, generator=seeded(first, count)).sounds
-            seconds = (time.perf_counter() - began) / count
+            said = say([text] * count, generator=seeded(first, count))
+            seconds, sounds = (time.perf_counter() - began) / count, said.sounds
             heard = list(hear(sounds, rate)) if hear else None
             passed = [words_of_text(one) == words_of_text(text) for one in heard] if heard is not None else None
             entries = [
@@ -91,6 +91,7 @@ def compare_sounds(
                     "file": f"{number:02}-{decoder}-{n:02}.wav",
                     "strip": f"{number:02}-{decoder}-{n:02}.png",
                     "seed": first + n,
+                    "speaker": said.speakers[n],
                     "heard": heard and heard[n],
                     "passed": passed and passed[n],
                 }

@@ -4,7 +4,7 @@ B texts or sounds, S samples. Keeps the habits of `diffusers.DiffusionPipeline`,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,10 +23,14 @@ MAX_TEXT_TOKENS = 64
 
 @dataclass
 class SpeechPipelineOutput:
-    """`sounds`: float32 (1, S) in [-1, 1] at `sample_rate` Hz each, of their own lengths."""
+    """`sounds`: float32 (1, S) in [-1, 1] at `sample_rate` Hz each, of their own lengths.
+
+    `speakers` says in which voice each text was said, None where the model knows none by name. Answers have none.
+    """
 
     sounds: list[Tensor]
     sample_rate: int
+    speakers: list[str | None] = field(default_factory=list)
 
 
 class _SpeechPipeline:
@@ -131,7 +135,8 @@ class TextToSpeechPipeline(_SpeechPipeline):
         """Say texts, in the order in which they come.
 
         Args:
-            speaker: one of `model.voices`; left out, the model chooses.
+            speaker: one of `model.voices`; left out, each sound's generator draws one first. (`tokens` of no speaker
+                leave the voice to the model, which then says fewer digits as it should.)
             decoder: "ar", "masked" or "diffusion".
             generator: one for all, from which each sound's own is seeded, or a list with one per sound.
             seconds: how long each will be, at most with `ar`; left out, the model says it.
@@ -141,9 +146,17 @@ class TextToSpeechPipeline(_SpeechPipeline):
             ValueError: see `tokens`; an unknown decoder; settings out of range.
         """
         chosen = speech_settings(decoder, **settings)
+        self.check_speaker(speaker)
         texts = [text] if isinstance(text, (str, bytes)) else list(text)
-        prompts = [self.tokens(one, speaker) for one in texts]
-        return self._speak(prompts, None, decoder, generator, self._steps(seconds), chosen)
+        generators = picture_generators(generator, len(texts))
+        speakers = [speaker or self._any_voice(one) for one in generators]
+        prompts = [self.tokens(*said) for said in zip(texts, speakers, strict=True)]
+        said = self._speak(prompts, None, decoder, generators, self._steps(seconds), chosen)
+        return replace(said, speakers=speakers)
+
+    def _any_voice(self, generator: torch.Generator) -> str | None:
+        voices = self.model.voices
+        return voices[int(torch.randint(len(voices), (), generator=generator))] if voices else None
 
     def _steps(self, seconds: float | None) -> int | None:
         if seconds is None:

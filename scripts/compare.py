@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--seed", type=seed_number, default=0, metavar="S", help="of the first of them; default: %(default)s"
     )
     parser.add_argument("--guidance-scale", type=float, metavar="G", help="of all; default: 3, of sounds 1.5")
-    parser.add_argument("--speaker", metavar="NAME", help="of sounds: whose voice; default: any that the model knows")
+    parser.add_argument("--speaker", metavar="NAME", help="of sounds: whose voice; default: the seeds draw one")
     parser.add_argument("--judge", type=Path, metavar="DIR", help="of sounds: a recognizer of digits that hears them")
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
     parser.add_argument("--out", type=out_folder, required=True, metavar="DIR", help="folder of the report")

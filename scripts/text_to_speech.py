@@ -31,7 +31,7 @@ NUM_SOUNDS = "--num-sounds"
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_prompt_options(parser, "sound", NUM_SOUNDS, model="tokenloom-speech", says="says")
-    parser.add_argument("--speaker", metavar="NAME", help="whose voice; default: any that the model knows")
+    parser.add_argument("--speaker", metavar="NAME", help="whose voice; default: each sound's seed draws one")
     parser.add_argument("--seconds", type=float, metavar="S", help="how long; default: the model says it")
     parser.add_argument(
         "--out", type=out_path, required=True, metavar="PATH", help="the sound, or the folder of several"

@@ -72,6 +72,24 @@ def test_seconds_that_a_sound_cannot_last_are_refused():
             pipeline("high", seconds=seconds)
 
 
+def test_who_speaks_is_drawn_first_where_nobody_is_named():
+    """The same seeds have the same voices by every decoder, and a sound is as if its voice had been named."""
+    model = toy_model()
+    pipeline = TextToSpeechPipeline(model)
+    texts = ["high", "low"] * 6
+    said = {d: pipeline(texts, decoder=d, generator=seeded(4, 12), num_inference_steps=2) for d in DECODERS}
+    assert set(said["ar"].speakers) == {"ann", "bo"}
+    assert said["ar"].speakers == said["masked"].speakers == said["diffusion"].speakers
+    assert pipeline(texts, speaker="bo", generator=seeded(4, 12)).speakers == ["bo"] * 12
+    for number, (text, speaker) in enumerate(zip(texts[:4], said["ar"].speakers, strict=False)):
+        [generator] = seeded(4 + number, 1)
+        torch.randint(2, (), generator=generator)  # who speaks
+        named = pipeline(text, speaker=speaker, generator=[generator]).sounds[0]
+        assert torch.equal(named, said["ar"].sounds[number])
+    model.voices = []
+    assert pipeline("high", generator=seeded(0, 1)).speakers == [None]
+
+
 def test_a_model_comes_back_as_it_was_saved(tmp_path):
     model = toy_model()
     model.save_pretrained(tmp_path / "model")
