@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-embed": ("train_embed", "train the head that makes the vectors, on a transformer that stays as it is"),
     "train-speech": ("train_speech", "train the shared transformer to say, to write down and to answer speech"),
     "train-text": ("train_text", "train the shared transformer on text alone, to continue it"),
+    "retrain": ("retrain", "train a model that ships again, from nothing, by its recipe"),
     "compare-sound-tokens": ("compare_sound_tokens", "tokens of several tokenizers of sound, at the same arithmetic"),
     "compare-text": ("compare_text", "n-grams and transformers on the same text: bits per byte, in one HTML page"),
     "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),

@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenloom.pipelines.sampler_settings import DECODERS
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
-from tokenloom.scripts.option_types import POSITIVE, out_folder, seed_number
+from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
+from tokenloom.scripts.option_types import POSITIVE, TEMPERATURE, out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate_names import Named
     from tokenloom.pipelines.named_pictures import NamedPictures
+
+SETTINGS = ("guidance_scale", "num_inference_steps", "temperature")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,6 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--decoder", "--decoders", type=decoders, default=DECODERS, metavar="D,...", dest="decoders")
     add("--count", type=POSITIVE, default=200, metavar="N", help="captions of each kind; default: %(default)s")
     add("--captions", action="store_true", help="judge what MODEL writes instead of what it draws")
+    add("--guidance-scale", type=float, metavar="G", help="default: each decoder's own, as of what follows")
+    add("--steps", dest="num_inference_steps", type=int, metavar="N", help="of masked and diffusion")
+    add("--temperature", type=TEMPERATURE, metavar="T", help="of what is drawn")
     add("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
     add("--batch-size", type=POSITIVE, default=16, metavar="N", help="drawn at once; default: %(default)s")
     add("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
@@ -68,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     if strange := sorted(set(pictures.names) - set(judge.config.names)):
         raise ValueError(f"the judge knows {len(strange)} of the names not, such as {strange[0]!r}; train it on them")
 
+    settings = given(arguments, *SETTINGS)
     asked = [pictures.chosen(known, arguments.count, arguments.seed) for known in (True, False)]
     found: list[Named] = []
     ways = 1 if arguments.captions else len(arguments.decoders)
@@ -91,11 +97,12 @@ def run(arguments: argparse.Namespace) -> int:
                         arguments.seed,
                         batch_size=arguments.batch_size,
                         advance=progress.advance,
+                        **settings,
                     )
                 found.append(judged(judge, pictures, rows, decoder, drawn))
     print(table(found))
     if arguments.out:
-        write_report(arguments.out, arguments.model, pictures, len(judge.config.names), found)
+        write_report(arguments.out, arguments.model, settings, pictures, len(judge.config.names), found)
     return 0
 
 
@@ -113,7 +120,9 @@ def table(found: "list[Named]") -> str:
     )
 
 
-def write_report(out: Path, model: str, pictures: "NamedPictures", num_names: int, found: "list[Named]") -> None:
+def write_report(
+    out: Path, model: str, settings: dict[str, float], pictures: "NamedPictures", num_names: int, found: "list[Named]"
+) -> None:
     """names.json, and a sheet of known and one of held-out captions."""
     from einops import rearrange
 
@@ -135,7 +144,7 @@ def write_report(out: Path, model: str, pictures: "NamedPictures", num_names: in
         }
         for one in found
     ]
-    report = {"model": model, "names": num_names, "results": results}
+    report = {"model": model, "names": num_names, "settings": settings, "results": results}
     write_atomically(out / "names.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     print(out / "names.json")
     for known in (True, False):
