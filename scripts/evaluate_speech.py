@@ -2,7 +2,8 @@
 
 --digits are the recordings that it learned from, of which the last takes were held apart; --judges is a folder of
 recognizers that train_digit_judge.py made, each of which never heard the speaker whom it judges, or one that knows all
-speakers. Prints tables; with --out also writes evaluation.json, every string with what was understood of it.
+speakers. What the model writes of voices that it never learned (train-speech --leave-out) stands apart, as strangers.
+Prints a table; with --out also writes evaluation.json, every string with what was understood of it.
 """
 
 import argparse
@@ -72,6 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
             rows |= with_all(decoder, says(model, decoder, judges, texts, seed=seed, **how))
     if "write" in model.tasks:
         rows |= with_all("written", writes(model, real, arguments.strings * len(speakers)))
+        everybody = DigitStrings(arguments.digits, sample_rate=rate, seed=seed, vary=None).speakers
+        if strangers := [name for name in everybody if name not in model.voices]:
+            unheard = DigitStrings(arguments.digits, sample_rate=rate, seed=seed, speakers=strangers, vary=None)
+            rows |= with_all("written, strangers", writes(model, unheard, arguments.strings * len(strangers)))
     if "answer" in model.tasks:
         sums = DigitSums(arguments.digits, sample_rate=rate, seed=seed, speakers=speakers, vary=None)
         for decoder in arguments.decoders:

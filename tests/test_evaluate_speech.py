@@ -105,6 +105,15 @@ def test_the_command_prints_a_row_for_everything_and_writes_every_string(digits,
     report = json.loads((tmp_path / "evaluation.json").read_text())
     assert [len(pair) for pair in report["ar, ann"]["strings"]] == [2, 2]
     assert report["ar"]["strings"] == report["ar, ann"]["strings"] + report["ar, bo"]["strings"]
+    assert "strangers" not in printed
+
+    model = speaking_model()
+    model.voices = ["ann"]  # trained without bo
+    model.save_pretrained(tmp_path / "model")
+    assert main_of(command.build_parser, command.run, [*run, "--steps", "2", "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert "written, ann" in report and "written, bo" not in report and "ar, bo" not in report
+    assert len(report["written, strangers, bo"]["strings"]) == 2 == len(report["written, strangers"]["strings"])
 
 
 def test_one_judge_may_know_all_speakers(tmp_path):
