@@ -25,7 +25,7 @@ from .picture_judge import recognized
 from .text_to_image import BATCH, TextToImagePipeline, seeded
 
 RANKS = (1, 5)
-LEVELS = 255 / 2  # of uint8, for a distance of 1 between pixels in [-1, 1]
+AT_ONCE = 256  # known pictures that are compared with all drawings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +64,21 @@ def nearest_known(drawn: Tensor, pictures: NamedPictures, but: Sequence[int] | N
 
     `but` names a row for each, which does not count: itself, where pictures are compared with the others.
     """
-    rows = [row for row, is_known in enumerate(pictures.known) if is_known]
-    known = rearrange(pictures.pixels[rows], "n C H W -> n (C H W)").float()
-    found = []
-    for number, picture in enumerate(rearrange(drawn, "N C H W -> N (C H W)").float()):
-        squares = (known - picture).square().mean(1)
-        if but is not None and but[number] in rows:
-            squares[rows.index(but[number])] = torch.inf
-        best = int(squares.argmin())
-        found.append((rows[best], float(squares[best].sqrt())))
-    return found
+    rows = torch.tensor([row for row, is_known in enumerate(pictures.known) if is_known])
+    flat = rearrange(drawn, "N C H W -> N (C H W)").float()
+    parts = [
+        torch.cdist(
+            flat,
+            rearrange(pictures.pixels[part], "n C H W -> n (C H W)").float(),
+            compute_mode="donot_use_mm_for_euclid_dist",  # which loses what two that are alike differ by
+        )
+        for part in rows.split(AT_ONCE)
+    ]
+    distances = torch.cat(parts, dim=1) / flat.shape[1] ** 0.5  # (N, known)
+    if but is not None:
+        distances = distances.masked_fill(torch.tensor(but)[:, None] == rows, torch.inf)
+    least, best = distances.min(1)
+    return list(zip(rows[best].tolist(), least.tolist(), strict=True))
 
 
 def judged(judge: PictureClassifier, pictures: NamedPictures, rows: list[int], way: str, drawn: Tensor) -> Named:

@@ -111,7 +111,8 @@ def table(found: "list[Named]") -> str:
     lines = [("", "captions", "asked", "top 1", "top 5", "+-95%", "same", "distance")]
     for one in found:
         shares = f"{one.share(1):.3f}", f"{one.share(5):.3f}", f"{one.half_width(5):.3f}"
-        alike = (f"{one.same:.3f}", f"{one.distance:.1f}") if one.nearest else ("-", "-")
+        same = f"{one.same:.3f}" if one.nearest and one.way != "pictures" else "-"  # these are compared with the others
+        alike = same, f"{one.distance:.1f}" if one.nearest else "-"
         lines.append((one.way, "known" if one.known else "held out", str(len(one.rows)), *shares, *alike))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
