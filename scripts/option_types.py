@@ -5,6 +5,7 @@ Each is the `type` of an argument of argparse, which reports what it raises as w
 
 import math
 import os
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,17 @@ SECONDS = real_number(0.1, 3600)
 def seed_number(word: str) -> int:
     """A seed that every generator takes, of 0 to `MAX_SEED`."""
     return whole_number(0, MAX_SEED)(word)
+
+
+def pattern_with_group(word: str) -> str:
+    """A regular expression whose first group finds something."""
+    try:
+        groups = re.compile(word).groups
+    except re.error as error:
+        raise ArgumentTypeError(f"a regular expression is needed, and {word!r} is none: {error}") from None
+    if not groups:
+        raise ArgumentTypeError(f"a group in brackets must say what is found, and {word!r} has none; write (.*), say")
+    return word
 
 
 def out_path(word: str) -> Path:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, main_of
-from tokenloom.scripts.option_types import POSITIVE, out_folder, seed_number, whole_number
+from tokenloom.scripts.option_types import POSITIVE, out_folder, pattern_with_group, seed_number, whole_number
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,7 +18,13 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", nargs="+", required=True, type=Path, metavar="PATH", help="folders or tars of captioned pictures")
     add("--out", required=True, type=out_folder, metavar="DIR", help="where the judge goes")
-    add("--name", default="(.*)", metavar="REGEX", help="finds the name in a caption, as its first group")
+    add(
+        "--name",
+        type=pattern_with_group,
+        default="(.*)",
+        metavar="REGEX",
+        help="its first group finds the name in a caption",
+    )
     add("--size", type=whole_number(16, 512), default=64, metavar="S", help="pixels; default: %(default)s")
     add("--steps", type=POSITIVE, default=4000, help="of 64 pictures; default: %(default)s")
     add("--bfloat16", action="store_true", help="compute in bfloat16: faster on many processors")

@@ -14,6 +14,7 @@ from tokenloom.scripts.option_types import (
     out_file,
     out_folder,
     out_path,
+    pattern_with_group,
     real_number,
     seed_number,
     whole_number,
@@ -101,3 +102,10 @@ def test_an_out_that_cannot_be_written_is_refused(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # as for who may not write there
     with pytest.raises(argparse.ArgumentTypeError, match="must let us write"):
         kind(str(tmp_path / "a"))
+
+
+def test_a_pattern_is_a_regular_expression_with_a_group():
+    assert pattern_with_group("(.+), .+ emoji") == "(.+), .+ emoji"
+    for word, message in (("(", "is none: missing"), ("cat", "has none; write"), ("", "has none; write")):
+        with pytest.raises(argparse.ArgumentTypeError, match=message):
+            pattern_with_group(word)
