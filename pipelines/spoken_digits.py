@@ -34,11 +34,8 @@ TAKES_HELD_OUT = 3
 QUIET_DB = 35.0  # below the loudest moment, at the ends of a recording: no part of the word
 FRAME_SECONDS = 0.01  # in which loudness is measured
 GAPS = (0.03, 0.15)  # seconds of silence between two digits
-SPEEDS = (0.94, 1.06)  # of utterances that are learned to be said; the pitch goes along
-HEARD_SPEEDS = (0.86, 1.28)  # of those that are learned to be understood, so that few voices stand for more
+SPEEDS = (0.94, 1.06)  # of training utterances; the pitch goes along
 NOISE_DB = (20.0, 50.0)  # by which white noise lies below them
-COLOR = 0.6  # standard deviation of what a microphone does to a band, in nepers: 5 dB
-COLOR_POINTS = 6  # frequencies at which it is drawn; between them it is straight
 
 
 @dataclass(frozen=True)
@@ -149,33 +146,22 @@ class DigitVoices:
 Vary = Callable[[Sequence[Utterance], torch.Generator], list[Utterance]]  # utterances that belong together, alike
 
 
-def at_another_speed(
-    utterances: Sequence[Utterance], generator: torch.Generator, speeds: tuple[float, float] = SPEEDS
-) -> list[Utterance]:
+def at_another_speed(utterances: Sequence[Utterance], generator: torch.Generator) -> list[Utterance]:
     """The utterances at one other speed, and so pitch."""
-    speed = speeds[0] + (speeds[1] - speeds[0]) * float(torch.rand((), generator=generator))
+    speed = SPEEDS[0] + (SPEEDS[1] - SPEEDS[0]) * float(torch.rand((), generator=generator))
     return [replace(said, sound=stretched(said.sound, round(said.sound.shape[1] / speed))) for said in utterances]
 
 
 def varied_alike(utterances: Sequence[Utterance], generator: torch.Generator) -> list[Utterance]:
-    """The utterances as if of one other voice, by one other microphone, at one other loudness, under white noise."""
+    """The utterances at one other speed, of one other loudness, under white noise."""
     loudness, noise = torch.rand(2, generator=generator).tolist()
     below = 10 ** (-(NOISE_DB[0] + (NOISE_DB[1] - NOISE_DB[0]) * noise) / 20)
-    color = COLOR * torch.randn(COLOR_POINTS, generator=generator)
     varied = []
-    for said in at_another_speed(utterances, generator, HEARD_SPEEDS):
-        sound = colored(said.sound, color)
-        level = sound.square().mean().sqrt()
-        noisy = sound + below * level * torch.randn(sound.shape, generator=generator)
+    for said in at_another_speed(utterances, generator):
+        level = said.sound.square().mean().sqrt()
+        noisy = said.sound + below * level * torch.randn(said.sound.shape, generator=generator)
         varied.append(replace(said, sound=at_loudness(noisy, loudness)))
     return varied
-
-
-def colored(sound: Tensor, nepers: Tensor) -> Tensor:
-    """A sound (1, S), louder by so many nepers at frequencies evenly from 0 to half the sample rate: (1, S)."""
-    spectrum = torch.fft.rfft(sound)
-    gain = F.interpolate(nepers[None, None], spectrum.shape[-1], mode="linear", align_corners=True)[0].exp()
-    return torch.fft.irfft(spectrum * gain, sound.shape[-1])
 
 
 class DigitStrings:
