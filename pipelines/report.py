@@ -230,11 +230,12 @@ def _row(cell: Mapping[str, Any], prompt: str, files: Mapping[str, bytes], size:
 
 def _figure(entry: Mapping[str, Any], words: str, files: Mapping[str, bytes], size: Sequence[int]) -> str:
     words = escape(f"{words}, seed {entry['seed']}")
+    drawn_from = f"seed {entry['seed']}" + (f", {escape(entry['speaker'])}" if entry.get("speaker") else "")
     heard = f"<span>{escape(entry['heard'])}</span>" if entry.get("heard") else ""
     mark = {True: '<span class="yes">&#10003; as asked</span>', False: '<span class="no">&#10007; not as asked</span>'}
     return (
         f"<figure>{_drawing(entry, words, files, size)}"
-        f"<figcaption><span>seed {entry['seed']}</span>{heard}{mark.get(entry['passed'], '')}</figcaption></figure>"
+        f"<figcaption><span>{drawn_from}</span>{heard}{mark.get(entry['passed'], '')}</figcaption></figure>"
     )
 
 

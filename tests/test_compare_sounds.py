@@ -57,6 +57,18 @@ def test_two_runs_differ_in_nothing_but_the_seconds_and_play_what_the_pipeline_s
                 torch.testing.assert_close(written, sound.clamp(-1, 1), atol=1e-4, rtol=0)
 
 
+def test_the_page_says_whose_voice_each_seed_drew(tmp_path):
+    pipeline = TextToSpeechPipeline(toy_model())
+    found = compare_sounds(pipeline, ["high"], DECODERS, count=8, seed=3, guidance_scale=1.5, model="toy")
+    write_sound_comparison(tmp_path, found)
+    page = (tmp_path / "report.html").read_text()
+    for cell in found.report["prompts"][0]["decoders"]:
+        speakers = [entry["speaker"] for entry in cell["drawings"]]
+        assert speakers == pipeline(["high"] * 8, generator=seeded(3, 8)).speakers and set(speakers) == {"ann", "bo"}
+        for entry in cell["drawings"]:
+            assert f"seed {entry['seed']}, {entry['speaker']}<" in page
+
+
 def test_verdicts_are_those_of_whoever_hears():
     heard = iter([["High, LOW!", "low"], ["high low", "high low"], ["", "x"], *[["low", "high"]] * 3])
     cells = [cell for row in compared(lambda sounds, rate: next(heard)).report["prompts"] for cell in row["decoders"]]
