@@ -1,8 +1,8 @@
 """Where training pictures come from: the built-in world, and folders or tars of files, in stated shares.
 
 A source maps (number, count) to pictures and captions and depends on nothing else, so a batch never depends on what was
-drawn before it. A spec is "scenes" or a path, with an optional share: "scenes:3" beside "emoji.tar:1" is three scenes
-to one emoji. A path with clips and no pictures gives frames of its clips.
+drawn before it. A spec is "scenes", "leaves" or a path, with an optional share: "scenes:3" beside "emoji.tar:1" is
+three scenes to one emoji. A path with clips and no pictures gives frames of its clips.
 """
 
 import logging
@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.clip_frames import ClipFrames
+from ..data.dead_leaves import dead_leaves
 from ..data.folders import Example, Examples, NothingFoundError, open_examples
 from ..data.loader import generator_of
 from ..data.media import MediaError, fit
@@ -85,6 +86,21 @@ class SceneFrameSource:
         pictures = rearrange(chosen, "N m H W C -> (N m) C H W")[:count]
         captions = [request.text for request in requests for _ in range(FRAMES_OF_CLIP)]
         return pictures, captions[:count]
+
+    def captions(self) -> Iterable[str]:
+        return ()
+
+
+@dataclass(frozen=True)
+class LeafSource:
+    """Dead leaves, new ones in every batch; for tokenizers, which need no captions."""
+
+    size: int
+    seed: int
+
+    def __call__(self, number: int, count: int) -> Pictures:
+        drawn = [dead_leaves(generator_of(self.seed, number, index), self.size) for index in range(count)]
+        return rearrange(torch.from_numpy(np.stack(drawn)), "N H W C -> N C H W"), [""] * count
 
     def captions(self) -> Iterable[str]:
         return ()
@@ -275,8 +291,15 @@ def open_source(specs: Sequence[str], size: int, seed: int, crop: Crop) -> Mixed
     return MixedSource(tuple(source_of(name, size, seed, crop) for name in names), shares)
 
 
+WITHOUT_FILES: Mapping[str, Callable[[int, int], PictureSource]] = {
+    "scenes": SceneSource,
+    "scene-clips": SceneFrameSource,
+    "leaves": LeafSource,
+}
+
+
 def source_of(name: str, size: int, seed: int, crop: Crop) -> PictureSource:
-    """ "scenes", "scene-clips" (their frames), or the files of a path; as `open_source`."""
-    if name == "scene-clips":
-        return SceneFrameSource(size, seed)
-    return SceneSource(size, seed) if name == "scenes" else FileSource(open_files(Path(name)), size, seed, crop)
+    """ "scenes", "scene-clips" (their frames), "leaves", or the files of a path; as `open_source`."""
+    if name in WITHOUT_FILES:
+        return WITHOUT_FILES[name](size, seed)
+    return FileSource(open_files(Path(name)), size, seed, crop)
