@@ -61,7 +61,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=EPSILON)  # fused only in one type
+        with torch.autocast(x.device.type, enabled=False):  # which would make it float32; inside, the mean is anyway
+            return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=EPSILON)  # fused only in one type
 
 
 @contextmanager

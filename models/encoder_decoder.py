@@ -36,7 +36,7 @@ def encode(model: SharedTransformer, ids: Tensor, real: Tensor, role: Role = Rol
     causal = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     mask = segment_mask(real[:, :0], causal, ids.shape[1], real=real)
     modulation = model.modulation(time, torch.full_like(ids[:, 0], role))
-    positions = text_positions(ids.shape[1]).to(ids.device)
+    positions = text_positions(ids.shape[1], device=ids.device)
     hidden, cache = model.trunk(model.embedding(ids), positions, modulation, mask)
     cache.mask, cache.start = real, real.sum(1)
     return hidden, cache

@@ -30,8 +30,8 @@ class Features:
 def text_features(model: SharedTransformer, prompts: Tensor, real: Tensor, layers: Sequence[int]) -> Features:
     """Of texts: shared ids int64 (B, P), BEGIN first, padded on the right; `real` boolean (B, P)."""
     length = prompts.shape[1]
-    mask = causal_mask(length).to(prompts.device)[None, None]
-    positions = text_positions(length).to(prompts.device)
+    mask = causal_mask(length, prompts.device)[None, None]
+    positions = text_positions(length, device=prompts.device)
     return Features(hidden_tokens(model, model.embedding(prompts), positions, mask, layers), real)
 
 

@@ -16,16 +16,19 @@ BLOCK = 1 << 21  # logits at once: small enough for the cache, large enough for 
 DEVICE_BLOCK = 1 << 27  # the same on a device, where starting an operation costs more than memory does
 
 
-def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, prior: Tensor | None = None) -> Tensor:
+def head_loss(
+    hidden: Tensor, weight: Tensor, targets: Tensor, prior: Tensor | None = None, learned: Tensor | None = None
+) -> Tensor:
     """Mean cross-entropy in nats of logits hidden @ weight.T + prior against int64 `targets` (N,).
 
-    `hidden` (N, D), `weight` (V, D); `prior` (N, V) gets no gradient. Under autocast the products are in its type, sums
-    and softmax in float32, as torch does it.
+    `hidden` (N, D), `weight` (V, D); `prior` (N, V) gets no gradient. `learned` bool (N,) leaves rows out of the mean,
+    at the price of computing them: how many are left need not be known, which on a device would mean waiting for it.
+    Under autocast the products are in its type, sums and softmax in float32, as torch does it.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     learns = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
-    loss: Tensor = _HeadLoss.apply(hidden, weight, targets, prior, dtype, learns)
+    loss: Tensor = _HeadLoss.apply(hidden, weight, targets, prior, learned, dtype, learns)
     return loss
 
 
@@ -37,6 +40,7 @@ class _HeadLoss(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         prior: Tensor | None,
+        learned: Tensor | None,
         dtype: torch.dtype,
         learns: bool,
     ) -> Tensor:
@@ -53,21 +57,25 @@ class _HeadLoss(torch.autograd.Function):
                 if prior is not None:
                     logits += prior[block]
                 log_p = logits.log_softmax(1)
-                total -= log_p.gather(1, target).sum()
+                said = log_p.gather(1, target)
+                total -= (said if learned is None else said * learned[block, None]).sum()
                 if learns:
-                    logits_grad = log_p.exp_().scatter_add_(1, target, log_p.new_full(target.shape, -1.0)).to(dtype)
+                    logits_grad = log_p.exp_().scatter_add_(1, target, log_p.new_full(target.shape, -1.0))
+                    if learned is not None:
+                        logits_grad *= learned[block, None]
+                    logits_grad = logits_grad.to(dtype)
                     hidden_grad[block] = torch.mm(logits_grad, columns)
                     if dtype == weight_grad.dtype:
                         weight_grad.addmm_(logits_grad.t(), rows[block])
                     else:
                         weight_grad += torch.mm(logits_grad.t(), rows[block])
-        ctx.save_for_backward(hidden_grad, weight_grad)
-        ctx.count = len(hidden)
-        return total / len(hidden)
+            count = total.new_full((), len(hidden)) if learned is None else learned.sum()
+        ctx.save_for_backward(hidden_grad, weight_grad, count)
+        return total / count
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_grad, weight_grad = ctx.saved_tensors
-        scale = grad / ctx.count
-        return hidden_grad * scale, weight_grad * scale, None, None, None, None
+        hidden_grad, weight_grad, count = ctx.saved_tensors
+        scale = grad / count
+        return hidden_grad * scale, weight_grad * scale, None, None, None, None, None

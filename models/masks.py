@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 
-def causal_mask(length: int) -> Tensor:
+def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
     """(length, length), true on and below the diagonal."""
-    return torch.ones(length, length, dtype=torch.bool).tril()
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
 
 def same_place(places: Tensor, length: int) -> Tensor:
@@ -38,7 +38,7 @@ def segment_mask(
     read token by token; `allowed` (length, P), see `same_place`, keeps slots from parts of what came before; `real`
     (B, length) is false where a shorter segment was padded, which no other slot then sees.
     """
-    lower = causal_mask(length).to(past.device)
+    lower = causal_mask(length, past.device)
     inside = lower | ~causal[:, None, None]  # (B, length, length)
     if real is not None:
         inside = inside & (real[:, None, :] | torch.eye(length, dtype=torch.bool, device=past.device))
@@ -73,7 +73,7 @@ def packed_mask(segments: Tensor, causal: Tensor) -> Tensor:
     """
     length = segments.shape[1]
     query, key = segments[:, :, None], segments[:, None, :]
-    lower = causal_mask(length).to(segments.device)
+    lower = causal_mask(length, segments.device)
     inside = (query == key) & (lower | ~causal[:, :, None])
     visible = ((key < query) | inside) & (key >= 0) & (query >= 0)
     return (visible | torch.eye(length, dtype=torch.bool, device=segments.device)).unsqueeze(1)

@@ -20,6 +20,8 @@ from .head_loss import head_loss
 from .schedules import cosine_masked_share
 from .transformer import Role, SharedTransformer
 
+Noise = dict[str, tuple[Tensor, ...]]  # of each decoder: what it draws at random
+
 ROLES = {"ar": Role.AR, "masked": Role.MASKED, "diffusion": Role.DIFFUSION}
 
 
@@ -32,6 +34,11 @@ class Batch:
     codes: Tensor  # int64 (B, m + 1, N), local ids; m is 0 for pictures
     frames: Tensor  # int64 (B, m + 1), their numbers in the clip; 0 for pictures
     describe: bool = False  # then the prompts are learned instead, after all the frames
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on `device`; to CUDA it is sent without waiting for what the device still has to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class DecoderLosses(nn.Module):
@@ -50,17 +57,29 @@ class DecoderLosses(nn.Module):
 
         All noise comes from the CPU `generator`.
         """
+        return self.losses(batch, self.noise(batch, generator))
+
+    def noise(self, batch: Batch, generator: torch.Generator) -> Noise:
+        """All that chance decides about a batch."""
+        if batch.describe:
+            return {}
+        codes = batch.codes[:, -1]
+        drawn = {name: tuple(getattr(self, f"_draw_{name}")(codes.shape, generator)) for name in self.decoders}
+        return {name: tuple(sent(tensor, codes.device) for tensor in tensors) for name, tensors in drawn.items()}
+
+    def losses(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        """As `forward`. On a device nothing here waits for it, and every shape follows from those of the batch."""
         if batch.describe:
             return {"text": self._text(batch)}
         model, codes = self.model, batch.codes[:, -1]
         device = codes.device
-        prompt = model.prefill(batch.prompts, text_positions(batch.prompts.shape[1]).to(device), batch.real)
+        prompt = model.prefill(batch.prompts, text_positions(batch.prompts.shape[1], device=device), batch.real)
         positions = frame_positions(model.config.image_grid, batch.frames) + prompt.start[:, None, None, None]
         if batch.codes.shape[1] > 1:
             prompt = model.read(self._ids(batch.codes[:, :-1]), positions[:, :-1], prompt)
-        rows = [getattr(self, f"_{name}")(codes, generator) for name in self.decoders]
+        rows = [getattr(self, f"_{name}")(codes, *noise[name]) for name in self.decoders]
         repeats = len(rows)
-        roles = torch.tensor([ROLES[name] for name in self.decoders]).repeat_interleave(len(codes)).to(device)
+        roles = torch.cat([torch.full((len(codes),), ROLES[name], device=device) for name in self.decoders])
         hidden = model(
             torch.cat([x for x, _, _, _ in rows]),
             positions[:, -1].repeat(repeats, 1, 1),
@@ -73,7 +92,8 @@ class DecoderLosses(nn.Module):
         for name, slots, (_, _, learned, prior) in zip(self.decoders, hidden, rows, strict=True):
             slots = slots[:, :-1] if name == "ar" else slots[:, 1:]
             prior = None if prior is None else prior.flatten(0, 1)
-            losses[name] = head_loss(slots[learned], model.head.weight, codes[learned], prior)
+            learned = None if learned is None else learned.flatten()
+            losses[name] = head_loss(slots.flatten(0, 1), model.head.weight, codes.flatten(), prior, learned)
         return losses
 
     def _text(self, batch: Batch) -> Tensor:
@@ -83,7 +103,7 @@ class DecoderLosses(nn.Module):
         targets = F.pad(batch.prompts[:, 1:], (0, 1))
         targets = targets.scatter(1, real.sum(1, keepdim=True) - 1, model.vocabulary.special("end"))
         hidden, _ = model.write(batch.prompts, start, seen)
-        return head_loss(hidden[real], model.text_head(), targets[real])
+        return head_loss(hidden.flatten(0, 1), model.text_head(), targets.flatten(), learned=real.flatten())
 
     def _ids(self, codes: Tensor) -> Tensor:
         """Local ids (..., N) -> shared ids (..., 1 + N), BEGIN first."""
@@ -93,32 +113,37 @@ class DecoderLosses(nn.Module):
         begin = ids.new_full((*ids.shape[:-1], 1), self.model.vocabulary.special("begin_image"))
         return torch.cat([begin, ids], dim=-1)
 
-    def _ar(self, codes: Tensor, generator: torch.Generator) -> "_Row":
-        x = self.model.embedding(self._ids(codes))
-        return x, x.new_zeros(len(x)), torch.ones_like(codes, dtype=torch.bool), None
+    def _draw_ar(self, shape: torch.Size, generator: torch.Generator) -> list[Tensor]:
+        return []
 
-    def _masked(self, codes: Tensor, generator: torch.Generator) -> "_Row":
-        times = torch.rand(len(codes), generator=generator)
+    def _ar(self, codes: Tensor) -> "_Row":
+        x = self.model.embedding(self._ids(codes))
+        return x, x.new_zeros(len(x)), None, None
+
+    def _draw_masked(self, shape: torch.Size, generator: torch.Generator) -> list[Tensor]:
+        times = torch.rand(shape[0], generator=generator)
         shares = torch.tensor([cosine_masked_share(t) for t in times.tolist()])
-        order = torch.rand(codes.shape, generator=generator)
+        return [shares, torch.rand(shape, generator=generator)]
+
+    def _masked(self, codes: Tensor, shares: Tensor, order: Tensor) -> "_Row":
         vocabulary = self.model.vocabulary
         ids = codes + vocabulary.range("image").start
-        device = codes.device
-        ids, hidden = mask_ids(ids, shares.to(device), order.to(device), vocabulary.special("mask"))
+        ids, hidden = mask_ids(ids, shares, order, vocabulary.special("mask"))
         x = self.model.embedding(self._begun(ids))
         return x, x.new_zeros(len(x)), hidden, None
 
-    def _diffusion(self, codes: Tensor, generator: torch.Generator) -> "_Row":
-        model, codebook = self.model, self.model.standardized_codebook()
+    def _draw_diffusion(self, shape: torch.Size, generator: torch.Generator) -> list[Tensor]:
         # Density 2 t: at low t the evidence alone says every code, and there is nothing to learn.
-        time = torch.rand(len(codes), generator=generator).sqrt().to(codes.device)
-        noise = torch.randn(*codes.shape, codebook.shape[1], generator=generator).to(codes.device)
+        time = torch.rand(shape[0], generator=generator).sqrt()
+        return [time, torch.randn(*shape, len(self.model.config.image_levels), generator=generator)]
+
+    def _diffusion(self, codes: Tensor, time: Tensor, noise: Tensor) -> "_Row":
+        model, codebook = self.model, self.model.standardized_codebook()
         noisy = add_noise(codebook[codes], noise, time)
         begin = self.model.embedding(self._begun(codes[:, :0]))
         x = torch.cat([begin, model.latent_in(noisy)], dim=1)
-        return x, time, torch.ones_like(codes, dtype=torch.bool), evidence(noisy, time, codebook)
+        return x, time, None, evidence(noisy, time, codebook)
 
 
-_Row = tuple[
-    Tensor, Tensor, Tensor, Tensor | None
-]  # slots (B, 1 + N, D), time (B,), learned (B, N), evidence (B, N, V)
+# Slots (B, 1 + N, D), time (B,), learned (B, N) or None for all, evidence (B, N, V)
+_Row = tuple[Tensor, Tensor, Tensor | None, Tensor | None]

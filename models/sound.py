@@ -76,7 +76,7 @@ def slots_after(
     `time` and `role` (B,) as in `SharedTransformer.forward`; `real` (B, L).
     """
     length = x.shape[1]
-    positions = past.start[:, None, None] + text_positions(length).to(x.device)
+    positions = past.start[:, None, None] + text_positions(length, device=x.device)
     mask = segment_mask(past.mask, role == Role.AR, length, real=real)
     hidden, cache = model.trunk(x, positions, model.modulation(time, role), mask, past)
     cache.mask = real
@@ -127,7 +127,7 @@ def speak_ar(
     lags = torch.arange(slots, device=device)[:, None] - torch.arange(books, device=device)  # (slots, K)
     with torch.inference_mode():  # the small operations of a step start faster in it than under no_grad
         modulation = model.modulation(uniforms.new_zeros(1), torch.tensor([Role.AR], device=device))
-        positions = prompt.start[:, None, None] + text_positions(slots).to(device)
+        positions = prompt.start[:, None, None] + text_positions(slots, device=device)
         decoder = TokenDecoder(model, modulation, prompt, positions, part.heads.flatten(0, 1))
         x = begin_of(model, rows)[:, 0].float().clone()
         for slot, lag in enumerate(lags.unbind(0)):

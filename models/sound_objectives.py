@@ -59,7 +59,8 @@ class SpeechLosses(nn.Module):
         comes from the CPU `generator`.
         """
         model = self.model
-        past = model.prefill(batch.prompts, text_positions(batch.prompts.shape[1]).to(batch.prompts.device), batch.real)
+        positions = text_positions(batch.prompts.shape[1], device=batch.prompts.device)
+        past = model.prefill(batch.prompts, positions, batch.real)
         if batch.heard:
             past = hear(model, batch.heard.codes, batch.heard.real, past)
         losses: dict[str, Tensor] = {}

@@ -125,7 +125,8 @@ class Block(nn.Module):
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, L, D), modulation (B or 1, 1, 6, D) -> tokens, and their keys and values."""
-        a_scale, a_shift, a_gate, m_scale, m_shift, m_gate = (modulation + self.modulation_bias).unbind(2)
+        own = self.modulation_bias.to(x.dtype)
+        a_scale, a_shift, a_gate, m_scale, m_shift, m_gate = (modulation + own).unbind(2)
         h, k, v = self.attention(
             torch.addcmul(a_shift, self.attention_norm(x), 1 + a_scale), rotary, mask, first_value, past
         )
@@ -238,7 +239,10 @@ class SharedTransformer(nn.Module, Pretrained):
         self, x: Tensor, positions: Tensor, modulation: Tensor, mask: Tensor | None, past: KVCache | None = None
     ) -> tuple[Tensor, KVCache]:
         """Embedded tokens (B, L, D) at positions (L or B L, 3) -> hidden tokens (B, L, D), normed, and their cache."""
-        rotary = rotary_table(positions, self.config.head_dim)
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):  # then what lies between the products is of their type: it moves half
+            x = x.to(torch.get_autocast_dtype(kind))
+        rotary, modulation = rotary_table(positions, self.config.head_dim).to(x.dtype), modulation.to(x.dtype)
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for n, block in enumerate(self.blocks):
@@ -258,7 +262,7 @@ class SharedTransformer(nn.Module, Pretrained):
 
     def prefill(self, prompt: Tensor, positions: Tensor, real: Tensor) -> KVCache:
         """Keys and values of prompts: int64 ids (B, P) padded on the right, positions (P, 3), `real` (B, P) boolean."""
-        mask = causal_mask(prompt.shape[1]).to(prompt.device)[None, None]
+        mask = causal_mask(prompt.shape[1], prompt.device)[None, None]
         _, cache = self.trunk(self.embedding(prompt), positions, self.given(1), mask)
         cache.mask, cache.start = real, real.sum(1)
         return cache
@@ -283,7 +287,7 @@ class SharedTransformer(nn.Module, Pretrained):
         begins: one past the largest.
         """
         begin = torch.full((len(frames), 1), self.vocabulary.special("begin"), device=frames.device)
-        prompt = self.prefill(begin, text_positions(1).to(frames.device), torch.ones_like(begin, dtype=torch.bool))
+        prompt = self.prefill(begin, text_positions(1, device=frames.device), torch.ones_like(begin, dtype=torch.bool))
         positions = frame_positions(self.config.image_grid, numbers) + prompt.start[:, None, None, None]
         return self.read(frames, positions, prompt), positions.amax((1, 2, 3)) + 1
 
@@ -292,7 +296,7 @@ class SharedTransformer(nn.Module, Pretrained):
 
         Returns hidden tokens (B, L, D), each of which says the next, and `past` with these tokens after it.
         """
-        positions = start[:, None, None] + text_positions(ids.shape[1]).to(ids.device)
+        positions = start[:, None, None] + text_positions(ids.shape[1], device=ids.device)
         causal = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
         mask = segment_mask(past.mask, causal, ids.shape[1])
         role = torch.full((len(ids),), Role.AR, device=ids.device)

@@ -24,6 +24,15 @@ AfterStep = Callable[[float, Tensor], Tensor]  # time and x (B, N, D) after a st
 Solver = Callable[[diffusion.Velocity, Tensor, int, AfterStep], Tensor]  # velocity, noise, steps -> x at time 0
 
 
+def in_parts(callback: Progress | None, count: int) -> list[Progress | None]:
+    """What each of `count` equal parts of the work tells, so that `callback` hears of the whole."""
+
+    def told_by(part: int) -> Progress | None:
+        return callback and (lambda done, of: callback(part * of + done, count * of))
+
+    return [told_by(part) for part in range(count)]
+
+
 @dataclass(frozen=True)
 class CodeBatch:
     """What is drawn at once: pictures, or one frame of clips. Where `fixed` is true, `known` is what it holds."""
@@ -44,7 +53,7 @@ def prefilled(model: SharedTransformer, batch: CodeBatch, guidance_scale: float)
     device, repeats = model.embedding.weight.device, 1 if guidance_scale == 1 else 2
     ids, real = prompt_batch(batch.tokens + [[]] * ((repeats - 1) * len(batch.tokens)), model.vocabulary)
     ids, real = ids.to(device), real.to(device)
-    cache = model.prefill(ids, text_positions(ids.shape[1]).to(device), real)
+    cache = model.prefill(ids, text_positions(ids.shape[1], device=device), real)
     frames = torch.tensor([*batch.given, batch.frame], device=device)
     positions = frame_positions(model.config.image_grid, frames) + cache.start[:, None, None, None]
     if batch.given:

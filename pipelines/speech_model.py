@@ -162,7 +162,7 @@ class SpeechModel:
         """Keys and values of prompts as text tokens, and of a sound after each."""
         ids, real = prompt_batch(prompts, self.transformer.vocabulary)
         ids, real = ids.to(self.device), real.to(self.device)
-        past = self.transformer.prefill(ids, text_positions(ids.shape[1]).to(self.device), real)
+        past = self.transformer.prefill(ids, text_positions(ids.shape[1], device=self.device), real)
         return past if heard is None else hear(self.transformer, heard.codes, heard.real, past)
 
     def encode(self, sounds: Sequence[Tensor]) -> Sounds:

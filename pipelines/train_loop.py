@@ -8,7 +8,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from ..data.files import write_atomically
 from ..models.schedules import RateSchedule
 from .checkpoint import checkpoints, load_checkpoint, load_optimizer_tensors, optimizer_tensors, save_checkpoint
 
-Loss = Callable[[nn.Module, int], tuple[Tensor, dict[str, float]]]
+Figures = Mapping[str, float | Tensor]
+Loss = Callable[[nn.Module, int], tuple[Tensor, Figures]]
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 
 
@@ -118,8 +119,12 @@ def train(
     if accelerator is not None:
         running, *optimizers = accelerator.prepare(module, *optimizers)
     processes, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
-    began, logged = time.monotonic(), dict[str, float]()
+    began = time.monotonic()
+    last: _Step | None = None  # what came of it is looked at when a device has the next to do, or before it is saved
     for step in range(start, config.steps + 1):
+        if last and (step == config.steps or step % config.evaluate_every == 0 or step % config.checkpoint_every == 0):
+            last.check()
+            last = None
         if evaluate and rank == 0 and (step % config.evaluate_every == 0 or step == config.steps) and step > start:
             curves.add(step, scores := evaluate(average, step))
             say(f"step {step}: " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
@@ -142,28 +147,44 @@ def train(
             raise TrainingError(
                 f"out of memory at step {step}; free some and --resume, or start anew with a smaller --batch-size"
             ) from error
-        norm = float(nn.utils.clip_grad_norm_(module.parameters(), config.clip))
-        level = float(value.detach())
-        if not math.isfinite(level) or not math.isfinite(norm):
-            raise TrainingError(
-                f"loss {level}, gradient {norm} at step {step}; start anew with a lower learning rate: "
-                "with the same settings it would come to this again"
-            )
+        gradient = nn.utils.clip_grad_norm_(module.parameters(), config.clip)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             old = ema_factor(step, config.ema_decay)
             torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - old)
+        if last:
+            last.check()
+        last = _Step(step, value.detach(), gradient)
 
         if rank == 0 and (step % config.log_every == 0 or step == config.steps - 1):
-            curves.add(step, {"loss": level, "grad_norm": norm, "rate": factor, **logged})
+            figures = {"loss": float(value.detach()), **{name: float(v) for name, v in logged.items()}}
+            curves.add(step, {"grad_norm": float(gradient), "rate": factor, **figures})
             pace = (time.monotonic() - began) / (step - start + 1)
             left = (config.steps - step - 1) * pace
-            words = "  ".join(f"{k} {v:.4g}" for k, v in {"loss": level, **logged}.items())
+            words = "  ".join(f"{k} {v:.4g}" for k, v in figures.items())
             say(f"step {step}/{config.steps}  {words}  {pace:.2f} s/step  {left / 60:.0f} min left")
+        del value  # and with it what its backward pass held on to
     curves.close()
     return average
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What came of a step: scalars, on the device. To look at them is to wait for them."""
+
+    number: int
+    loss: Tensor
+    gradient: Tensor
+
+    def check(self) -> None:
+        level, norm = float(self.loss), float(self.gradient)
+        if not math.isfinite(level) or not math.isfinite(norm):
+            raise TrainingError(
+                f"loss {level}, gradient {norm} at step {self.number}; start anew with a lower learning rate: "
+                "with the same settings it would come to this again"
+            )
 
 
 def _save(

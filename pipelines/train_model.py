@@ -21,7 +21,8 @@ from ..data.loader import generator_of
 from ..data.made_ahead import MadeAhead
 from ..data.media import image_grid, write_png
 from ..models.attention import plain_products
-from ..models.objectives import Batch, DecoderLosses
+from ..models.captured_losses import CapturedLosses
+from ..models.objectives import Batch, DecoderLosses, sent
 from ..models.optimizers import muon_and_adamw
 from ..models.schedules import trapezoid
 from ..models.transformer import SharedTransformer, TransformerConfig
@@ -152,9 +153,9 @@ class Batches:
         return Drawn([pictures for pictures, _ in parts], prompts, real, frames, describe)
 
     def encode(self, drawn: Drawn) -> Batch:
-        codes = torch.cat([codes_of(pictures.to(self.device), self.image_tokenizer) for pictures in drawn.parts])
-        codes = rearrange(codes.to(self.device), "B m h w -> B m (h w)")
-        prompts, real, frames = (tensor.to(self.device) for tensor in (drawn.prompts, drawn.real, drawn.frames))
+        codes = torch.cat([codes_of(sent(pictures, self.device), self.image_tokenizer) for pictures in drawn.parts])
+        codes = rearrange(codes, "B m h w -> B m (h w)")
+        prompts, real, frames = (sent(tensor, self.device) for tensor in (drawn.prompts, drawn.real, drawn.frames))
         return Batch(prompts, real, codes, frames, drawn.describe)
 
 
@@ -163,7 +164,7 @@ def codes_of(pictures: Tensor, image_tokenizer: ImageTokenizer) -> Tensor:
     if pictures.dtype == torch.long:
         return pictures
     flat, axes = pack([pictures], "* C H W")
-    (codes,) = unpack(image_tokenizer.encode(to_range(flat)), axes, "* h w")
+    (codes,) = unpack(image_tokenizer.encode_unchecked(to_range(flat)), axes, "* h w")
     return codes
 
 
@@ -243,8 +244,11 @@ def train_transformer(
     say(plan(model, recipe))
 
     compiled: list[bool] = []
+    on_cuda = torch.device(device).type == "cuda"
+    # The wrapper of an accelerator must see every forward pass; compiled code was never captured, and starts little.
+    captured = CapturedLosses(losses) if on_cuda and accelerator is None and not recipe.compile else None
 
-    def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, Tensor]]:
         batch = batches(stream)
         if recipe.compile and not compiled:  # here, so that the moving average stays as it is
             torch._dynamo.config.recompile_limit = 32
@@ -254,9 +258,10 @@ def train_transformer(
         usual = batch.codes.shape[1] - 1 in COMPILED and not batch.describe
         stance = torch.compiler.set_stance("default" if usual else "force_eager")
         kind = batch.codes.device.type
-        with stance, plain_products(), torch.autocast(kind, torch.bfloat16, enabled=recipe.bfloat16):
-            values = module(batch, generator_of(recipe.seed, stream))
-        return torch.stack(list(values.values())).mean(), {name: float(v.detach()) for name, v in values.items()}
+        autocast = torch.autocast(kind, torch.bfloat16, enabled=recipe.bfloat16, cache_enabled=not captured)
+        with stance, plain_products(), autocast:
+            values = (captured or module)(batch, generator_of(recipe.seed, stream))
+        return torch.stack(list(values.values())).mean(), {name: v.detach() for name, v in values.items()}
 
     def pipeline_of(module: nn.Module) -> TextToImagePipeline:
         trained = cast(DecoderLosses, module).model

@@ -60,3 +60,15 @@ def test_without_gradients_the_value_is_the_same():
         value = head_loss(hidden, weight, targets, prior)
     assert not value.requires_grad
     torch.testing.assert_close(value, plain(hidden, weight, targets, prior).detach())
+
+
+@pytest.mark.parametrize("rows", [1, 7, N])
+def test_rows_that_are_not_learned_count_for_nothing(monkeypatch, rows):
+    monkeypatch.setattr(module, "BLOCK", rows * V)
+    hidden, weight, targets, prior = example()
+    learned = torch.arange(N) % 3 != 1
+    values = (
+        head_loss(hidden, weight, targets, prior, learned),
+        plain(hidden[learned], weight, targets[learned], prior[learned]),
+    )
+    torch.testing.assert_close(*((value, *torch.autograd.grad(3 * value, (hidden, weight))) for value in values))

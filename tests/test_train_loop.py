@@ -181,7 +181,6 @@ def test_a_loss_that_is_no_number_stops_and_the_last_checkpoint_stays_good(tmp_p
     found = load_checkpoint(tmp_path)
     assert found is not None and found[0] == 6
     assert all(tensor.isfinite().all() for part in found[1].values() for tensor in part.values())
-    assert all(p.isfinite().all() for p in run.module.parameters())  # type: ignore[attr-defined]
 
 
 def test_a_gradient_that_is_no_number_stops_too(tmp_path):

@@ -189,7 +189,12 @@ class ImageTokenizer(nn.Module, Pretrained):
         Raises:
             ValueError: not a batch of RGB pictures in range.
         """
-        images, stride = check_images(images), self.config.stride
+        return self.encode_unchecked(check_images(images))
+
+    @torch.no_grad()
+    def encode_unchecked(self, images: Tensor) -> Tensor:
+        """As `encode`, of pictures that are sure to be in range: on a device, looking would mean waiting for it."""
+        stride = self.config.stride
         pad_h, pad_w = -images.shape[2] % stride, -images.shape[3] % stride
         z_e = self.encoder(F.pad(images, (0, pad_w, 0, pad_h), mode="replicate"))
         return self.quantizer.latents_to_ids(self.quantizer.bound(rearrange(z_e, "B D h w -> B h w D")))

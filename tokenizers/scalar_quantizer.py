@@ -61,8 +61,11 @@ class ScalarQuantizer(nn.Module):
         """
         if ids.numel() and (ids.min() < 0 or ids.max() >= self.num_codes):
             raise ValueError(f"ids must lie in [0, {self.num_codes}), got {int(ids.min())} to {int(ids.max())}")
-        return self.midpoints(ids.unsqueeze(-1) // self.strides % self.levels)
+        return self._latents(ids)
 
     def codebook(self) -> Tensor:
         """Every latent in the order of the ids: float32 (num_codes, D)."""
-        return self.ids_to_latents(torch.arange(self.num_codes, device=self.levels.device))
+        return self._latents(torch.arange(self.num_codes, device=self.levels.device))
+
+    def _latents(self, ids: Tensor) -> Tensor:
+        return self.midpoints(ids.unsqueeze(-1) // self.strides % self.levels)

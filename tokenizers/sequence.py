@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from .vocabulary import Vocabulary
 
 AXES = 3
+
+Device = torch.device | None  # None: the CPU
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,17 @@ class Packed:
     given: Tensor  # bool (B, L)
 
 
-def text_positions(length: int, start: int = 0) -> Tensor:
+def text_positions(length: int, start: int = 0, device: Device = None) -> Tensor:
     """Positions of text: int64 (length, 3), (p, p, p) from p = start."""
-    return torch.arange(start, start + length).unsqueeze(1).repeat(1, AXES)
+    return torch.arange(start, start + length, device=device).unsqueeze(1).repeat(1, AXES)
 
 
-def media_positions(grid: tuple[int, ...], start: int = 0) -> Tensor:
+def media_positions(grid: tuple[int, ...], start: int = 0, device: Device = None) -> Tensor:
     """Positions of BEGIN and the codes of a grid (h, w) or (t, h, w): int64 (1 + t h w, 3), raster order."""
     t, h, w = (1, *grid)[-AXES:]
-    axes = torch.meshgrid(torch.arange(t), torch.arange(h), torch.arange(w), indexing="ij")
+    axes = torch.meshgrid(*(torch.arange(side, device=device) for side in (t, h, w)), indexing="ij")
     codes = rearrange(torch.stack(axes), "axes t h w -> (t h w) axes") + 1
-    return start + torch.cat([torch.zeros(1, AXES, dtype=torch.long), codes])
+    return start + torch.cat([torch.zeros(1, AXES, dtype=torch.long, device=device), codes])
 
 
 def frame_positions(grid: tuple[int, int], frames: Tensor) -> Tensor:
@@ -61,8 +64,8 @@ def frame_positions(grid: tuple[int, int], frames: Tensor) -> Tensor:
     A picture is frame 0. The codes of frame t sit at (t + 1, y + 1, x + 1), as `media_positions` has them for all
     frames at once; here each frame has its own BEGIN, at (t, 0, 0).
     """
-    moved = frames[..., None, None] * torch.tensor([1, 0, 0], device=frames.device)
-    return media_positions(grid).to(frames.device) + moved
+    moved = F.pad(frames[..., None, None], (0, AXES - 1))
+    return media_positions(grid, device=frames.device) + moved
 
 
 def prompt_batch(prompts: Sequence[Sequence[int]], vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
