@@ -1,4 +1,4 @@
-"""Which of given texts a model finds the likeliest about what it sees: exactly, without reading all of them.
+"""How likely texts are about what a model sees; and which of many are the likeliest, exactly, without reading all.
 
 No text is likelier than its beginning. So the likeliest beginnings are read on until whole texts come before every
 beginning that is left (best-first search; texts that begin alike share their beginning). L tokens, V vocabulary.
@@ -68,15 +68,41 @@ def _next_log_probabilities(
     model: SharedTransformer, seen: KVCache, start: Tensor, beginnings: Sequence[Tokens], num_tokens: int
 ) -> Tensor:
     """Log-probabilities of what follows each beginning: (len(beginnings), V), on the CPU."""
-    begin, end = model.vocabulary.special("begin"), model.vocabulary.special("end")
-    rows = len(beginnings)
+    begin, rows = model.vocabulary.special("begin"), len(beginnings)
     longest = max(map(len, beginnings))
     ids = torch.full((rows, 1 + longest), begin)  # what stands behind a beginning is not seen from within it
     for row, text in enumerate(beginnings):
         ids[row, 1 : 1 + len(text)] = torch.tensor(text, dtype=torch.long)
     hidden, _ = model.write(ids.to(start.device), start.repeat(rows), seen.repeat(rows))
     last = hidden[torch.arange(rows), torch.tensor([len(text) for text in beginnings])]
-    logits = last @ model.text_head().T
+    return _of_tokens(model, last, num_tokens).cpu()
+
+
+@torch.no_grad()
+def log_probabilities(
+    model: SharedTransformer, seen: KVCache, start: Tensor, texts: Sequence[Sequence[int]], *, num_tokens: int
+) -> Tensor:
+    """log P that just `texts[b]` and END is written about what is seen of b: (B,), in nats.
+
+    Texts are ids of the text tokenizer; the rest is as in `likeliest`, for B pictures or clips.
+    """
+    begin, end = model.vocabulary.special("begin"), model.vocabulary.special("end")
+    longest = max(map(len, texts))
+    ids = torch.full((len(texts), 1 + longest), begin)  # what stands behind a text is not seen from within it
+    targets, real = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        ids[row, 1 : 1 + len(text)] = torch.tensor(text, dtype=torch.long)
+        targets[row, : 1 + len(text)] = torch.tensor([*text, end])
+        real[row, : 1 + len(text)] = True
+    hidden, _ = model.write(ids.to(start.device), start, seen)
+    said = _of_tokens(model, hidden, num_tokens).gather(-1, targets.to(start.device).unsqueeze(-1)).squeeze(-1)
+    return said.masked_fill(~real.to(start.device), 0).sum(1)
+
+
+def _of_tokens(model: SharedTransformer, hidden: Tensor, num_tokens: int) -> Tensor:
+    """Hidden tokens (..., D) -> log P of what follows each (..., V): one of `num_tokens` tokens of text, or END."""
+    end = model.vocabulary.special("end")
+    logits = hidden @ model.text_head().T
     impossible = torch.arange(end + 1, device=logits.device) >= num_tokens
     impossible[end] = False
-    return logits.float().masked_fill(impossible, -torch.inf).log_softmax(-1).cpu()
+    return logits.float().masked_fill(impossible, -torch.inf).log_softmax(-1)

@@ -174,7 +174,8 @@ def table(summaries: Sequence[dict[str, Any]]) -> str:
     for item in summaries:
         of_kinds = [f"{item['shares'][kind]:.3f}" if kind in item["shares"] else "-" for kind in (*kinds, "overall")]
         cost = str(item["model_evaluations"]), f"{item['seconds_per_drawing']:.3f}"
-        settings = ", ".join(f"{name} {item['settings'][name]:g}" for name in USED_BY[item["decoder"]])
+        used = [name for name in USED_BY[item["decoder"]] if name != "best_of" or item["settings"][name] > 1]
+        settings = ", ".join(f"{name} {item['settings'][name]:g}" for name in used)
         lines.append((item["decoder"], item["prompts"], *of_kinds, f"{item['half_width_95']:.3f}", *cost, settings))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     left = (0, 1, len(widths) - 1)

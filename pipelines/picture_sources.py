@@ -26,7 +26,13 @@ from ..data.media import MediaError, fit
 from ..data.scene_clips import clip_batch
 from ..data.scenes import KINDS, draw_example, scene_batch
 
-MIXTURE: Mapping[str, float] = {**dict.fromkeys(KINDS, 1.0), "counting": 1.5, "position": 1.5, "full": 3.0}
+MIXTURE: Mapping[str, float] = {
+    **dict.fromkeys(KINDS, 1.0),
+    "counting": 3.0,
+    "position": 1.5,
+    "binding": 1.5,
+    "full": 3.0,
+}
 VALIDATION_NUMBER = 1 << 20  # batches from here on are for validation: training ends before, and never sees their files
 HELD_OUT = 20  # one file of so many is kept for validation; of fewer files, each serves both
 MAX_REDRAWS = 100  # broken files in a row before a folder counts as unreadable

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 MAX_STEPS = 1000
+MAX_BEST_OF = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +19,13 @@ class SamplerSettings:
     top_k: int = 0  # of `ar`; 0 keeps all
     top_p: float = 1.0  # of `ar`
     choice_temperature: float = 2.0  # of `masked`
+    best_of: int = 1  # drawings, of which the one is kept that fits the prompt best to the model's own eyes
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_inference_steps <= MAX_STEPS:
             raise ValueError(f"num_inference_steps must be 1 to {MAX_STEPS}, got {self.num_inference_steps}")
+        if not 1 <= self.best_of <= MAX_BEST_OF:
+            raise ValueError(f"best_of must be 1 to {MAX_BEST_OF} drawings, got {self.best_of}")
         if not 0 <= self.guidance_scale <= 100:
             raise ValueError(f"guidance_scale must be 0 to 100, got {self.guidance_scale}")
         if not 0 <= self.guidance_until <= self.guidance_from <= 1:
@@ -48,9 +52,9 @@ DEFAULTS = {
 }
 DECODERS = tuple(DEFAULTS)
 USED_BY = {
-    "ar": ("guidance_scale", "temperature", "top_k", "top_p"),
-    "masked": ("guidance_scale", "num_inference_steps", "temperature", "choice_temperature"),
-    "diffusion": ("guidance_scale", "num_inference_steps", "temperature", "guidance_from", "guidance_until"),
+    "ar": ("guidance_scale", "temperature", "top_k", "top_p", "best_of"),
+    "masked": ("guidance_scale", "num_inference_steps", "temperature", "choice_temperature", "best_of"),
+    "diffusion": ("guidance_scale", "num_inference_steps", "temperature", "guidance_from", "guidance_until", "best_of"),
 }  # decoder -> the settings that change what it draws
 
 
@@ -66,7 +70,15 @@ def settings_of(decoder: str, **settings: Any) -> SamplerSettings:
 
 
 def model_evaluations(decoder: str, settings: SamplerSettings, num_codes: int) -> int:
-    """Runs of the model for one picture of `num_codes` codes, its prompt left out; a guided step counts two."""
+    """Runs of the model for one picture of `num_codes` codes, its prompt left out; a guided step counts two.
+
+    To look at one of several drawings counts one more.
+    """
     steps = num_codes if decoder == "ar" else settings.num_inference_steps
     guided = sum(settings.guides(1 - step / steps) for step in range(steps)) if decoder == "diffusion" else steps
-    return steps if settings.guidance_scale == 1 else steps + guided
+    return of_several(steps if settings.guidance_scale == 1 else steps + guided, settings)
+
+
+def of_several(evaluations: int, settings: SamplerSettings) -> int:
+    """Runs of the model for the best of several drawings, each of which takes `evaluations`."""
+    return evaluations if settings.best_of == 1 else settings.best_of * (evaluations + 1)

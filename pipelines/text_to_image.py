@@ -23,7 +23,8 @@ from ..models.transformer import SharedTransformer
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.pretrained import SHIPPED
 from ..tokenizers.text import TextTokenizer
-from .draw_codes import DRAW, CodeBatch, Progress, Solver, draw_diffusion
+from .best_of import best_of, candidates
+from .draw_codes import DRAW, CodeBatch, Progress, Solver, draw_diffusion, in_parts
 from .sampler_settings import settings_of
 
 MAX_PROMPT_TOKENS = 192
@@ -204,6 +205,18 @@ class TextToImagePipeline:
         h, w = self.transformer.config.image_grid
         return h * self.image_tokenizer.config.stride, w * self.image_tokenizer.config.stride
 
+    def check_best_of(self, count: int) -> None:
+        """Refuse to choose among drawings with a model that cannot tell what it sees.
+
+        Raises:
+            ValueError: there are several, and it was not trained to write.
+        """
+        if count > 1 and not self.writes:
+            raise ValueError(
+                f"best_of must be 1 with a model that only draws, got {count}; train it to write, too "
+                "(tokenloom train --text-share 0.2)"
+            )
+
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of a prompt that no training caption held, sorted; none if the lexicon is unknown."""
         return sorted(words_of(prompt) - self.lexicon) if self.lexicon else []
@@ -266,15 +279,24 @@ class TextToImagePipeline:
             words = f"the training captions never held {', '.join(strange)}; expect little of it"
             warnings.warn(words, UnknownWordWarning, stacklevel=3)  # past the wrapper of no_grad
         image, mask_image = (None if part is None else part.to(self.device) for part in (image, mask_image))
-        known, fixed = self._known_codes(image, mask_image, len(tokens))
+        self.check_best_of(chosen.best_of)
+        asked, tokens = tokens, [ids for ids in tokens for _ in range(chosen.best_of)]
+        known, fixed = self._known_codes(image, mask_image, len(asked))
+        known, fixed = (part.repeat_interleave(chosen.best_of, 0) for part in (known, fixed))
         if decoder == "ar" and bool(fixed.any()):
             raise ValueError("inpainting needs a decoder that sees the whole picture, got ar; take masked or diffusion")
-        generators = picture_generators(generator, len(tokens))
+        generators = candidates(picture_generators(generator, len(asked)), chosen.best_of)
         parts = slices(len(tokens), batch_size)
         batches = [CodeBatch(tokens[s], generators[s], known[s], fixed[s]) for s in parts]
         draw = DRAW[decoder] if solver is None else partial(draw_diffusion, solver=solver)
-        ids = [draw(self.transformer, batch, chosen, callback) for batch in batches]
+        ids = [
+            draw(self.transformer, batch, chosen, told)
+            for batch, told in zip(batches, in_parts(callback, len(batches)), strict=True)
+        ]
         grid_ids = rearrange(torch.cat(ids), "B (h w) -> B h w", h=self.transformer.config.image_grid[0])
+        if chosen.best_of > 1:
+            of_clips = grid_ids.unsqueeze(1)
+            grid_ids = best_of(self.transformer, self.text_tokenizer, of_clips, asked, chosen.best_of).squeeze(1)
         pictures = self.image_tokenizer.decode(grid_ids, self.image_size)
         if image is not None and mask_image is not None:
             pictures = torch.where(mask_image > 0.5, pictures, image)

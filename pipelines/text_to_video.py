@@ -16,9 +16,10 @@ from einops import rearrange
 from torch import Tensor
 
 from ..data.media import to_pil
+from .best_of import best_of, candidates
 from .clip_order import drawing_order, nearest
-from .draw_codes import DRAW, CodeBatch, Progress
-from .sampler_settings import SamplerSettings, model_evaluations, settings_of
+from .draw_codes import DRAW, CodeBatch, Progress, in_parts
+from .sampler_settings import SamplerSettings, model_evaluations, of_several, settings_of
 from .text_to_image import BATCH, Generators, TextToImagePipeline, UnknownWordWarning, picture_generators, slices
 
 FPS = 8  # of the clips of the built-in world
@@ -48,8 +49,8 @@ def settings_at(frame: int, known: Collection[int], settings: SamplerSettings) -
 def frame_evaluations(
     decoder: str, settings: SamplerSettings, num_frames: int, num_codes: int, given: Collection[int] = ()
 ) -> list[int]:
-    """Runs of the model for each frame that is drawn, in the order of drawing; a guided step counts two."""
-    known, counts = set(given), []
+    """Runs of the model for each frame of one drawing, in the order of drawing; a guided step counts two."""
+    known, counts, settings = set(given), list[int](), replace(settings, best_of=1)
     for frame in drawing_order(num_frames, given):
         counts.append(model_evaluations(decoder, settings_at(frame, known, settings), num_codes))
         known.add(frame)
@@ -58,7 +59,7 @@ def frame_evaluations(
 
 def clip_evaluations(decoder: str, settings: SamplerSettings, num_frames: int, num_codes: int) -> int:
     """Runs of the model for a clip of which no frame is given, its prompt left out; a guided step counts two."""
-    return sum(frame_evaluations(decoder, settings, num_frames, num_codes))
+    return of_several(sum(frame_evaluations(decoder, settings, num_frames, num_codes)), settings)
 
 
 class TextToVideoPipeline:
@@ -133,15 +134,21 @@ class TextToVideoPipeline:
         if strange := sorted({repr(word) for p in prompts for word in self.pictures.unknown_words(p)}):
             words = f"the training captions never held {', '.join(strange)}; expect little of it"
             warnings.warn(words, UnknownWordWarning, stacklevel=3)  # past the wrapper of no_grad
+        self.pictures.check_best_of(chosen.best_of)
         before, given = self._given(image, last_image, video, len(tokens))
-        codes = {number: self._codes(frame, len(tokens)) for number, frame in given.items()}
-        generators = picture_generators(generator, len(tokens))
+        asked, tokens = tokens, [ids for ids in tokens for _ in range(chosen.best_of)]
+        codes = {number: self._codes(frame, len(asked)) for number, frame in given.items()}
+        codes = {number: frame.repeat_interleave(chosen.best_of, 0) for number, frame in codes.items()}
+        generators = candidates(picture_generators(generator, len(asked)), chosen.best_of)
         parts = slices(len(tokens), batch_size)
         drawn = [
-            self._draw(tokens[s], {n: c[s] for n, c in codes.items()}, generators[s], decoder, chosen, callback)
-            for s in parts
+            self._draw(tokens[s], {n: c[s] for n, c in codes.items()}, generators[s], decoder, chosen, told)
+            for s, told in zip(parts, in_parts(callback, len(parts)), strict=True)
         ]
         ids = rearrange(torch.cat(drawn), "B T (h w) -> B T h w", h=self.pictures.transformer.config.image_grid[0])
+        if chosen.best_of > 1:
+            model, texts = self.pictures.transformer, self.pictures.text_tokenizer
+            ids = best_of(model, texts, ids, asked, chosen.best_of)
         clips = self._pixels(ids)
         for number, frame in given.items():
             clips[:, :, number] = frame

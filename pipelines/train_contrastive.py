@@ -100,7 +100,9 @@ def features_of(pipeline: EmbeddingPipeline, pairs: Pairs, recipe: ContrastiveRe
     numbers = torch.tensor(pairs.numbers, device=device).repeat(len(codes), 1)
     tokens = [pictures.text_tokenizer.encode(text)[: recipe.prompt_length - 1] for text in pairs.captions]
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
-        return pipeline.text_features(tokens), pipeline.frame_features(begun_frames(pictures, codes), numbers)
+        return pipeline.text_features(tokens), pipeline.frame_features(
+            begun_frames(pictures.transformer.vocabulary, codes), numbers
+        )
 
 
 def numbered(captions: Sequence[str]) -> Tensor:

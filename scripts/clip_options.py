@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tokenloom.scripts.cli import UsageError, open_device
 from tokenloom.scripts.option_types import out_path
 from tokenloom.scripts.prompt_options import (
+    add_best_of,
     add_prompt_options,
     check_out,
     check_prompts,
@@ -30,6 +31,7 @@ Clip k has the seed --seed + k, and a seed always gives the same bytes.
 
 def add_clip_options(parser: argparse.ArgumentParser) -> None:
     add_prompt_options(parser, "clip", NUM_VIDEOS)
+    add_best_of(parser, "clip")
     parser.add_argument("--format", choices=FORMATS, help=f"of several clips; default: {FORMATS[0]}")
     parser.add_argument(
         "--out", type=out_path, required=True, metavar="PATH", help="the clip, or the folder of several"

@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, metavar="N", help="of masked and diffusion")
     parser.add_argument("--temperature", type=TEMPERATURE, metavar="T", help="of what is drawn")
     parser.add_argument("--choice-temperature", type=float, metavar="T", help="of masked")
+    parser.add_argument("--best-of", type=POSITIVE, metavar="N", help="judge the one of N that the model finds truest")
     parser.add_argument("--sweep", action="store_true", help="look for the best settings among usual ones")
     parser.add_argument("--reconstructions", action="store_true", help="judge the image tokenizer; MODEL may be one")
     parser.add_argument(
@@ -104,6 +105,7 @@ def settings_in(arguments: argparse.Namespace) -> dict[str, Any]:
         "num_inference_steps": arguments.steps,
         "temperature": arguments.temperature,
         "choice_temperature": arguments.choice_temperature,
+        "best_of": arguments.best_of,
     }
 
 

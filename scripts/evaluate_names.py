@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate_names import Named
     from tokenloom.pipelines.named_pictures import NamedPictures
 
-SETTINGS = ("guidance_scale", "num_inference_steps", "temperature")
+SETTINGS = ("guidance_scale", "num_inference_steps", "temperature", "best_of")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--guidance-scale", type=float, metavar="G", help="default: each decoder's own, as of what follows")
     add("--steps", dest="num_inference_steps", type=int, metavar="N", help="of masked and diffusion")
     add("--temperature", type=TEMPERATURE, metavar="T", help="of what is drawn")
+    add("--best-of", type=POSITIVE, metavar="N", help="judge the one of N that the model finds truest")
     add("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
     add("--batch-size", type=POSITIVE, default=16, metavar="N", help="drawn at once; default: %(default)s")
     add("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")

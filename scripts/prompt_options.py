@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
 from tokenloom.scripts.cli import UsageError
-from tokenloom.scripts.option_types import TEMPERATURE, seed_number
+from tokenloom.scripts.option_types import POSITIVE, TEMPERATURE, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.data.progress import Progress
@@ -45,6 +45,12 @@ def add_prompt_options(
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
 
 
+def add_best_of(parser: argparse.ArgumentParser, thing: str) -> None:
+    parser.add_argument(
+        "--best-of", type=POSITIVE, metavar="N", help=f"draw N and keep the {thing} that the model finds truest"
+    )
+
+
 def prompts_asked_for(arguments: argparse.Namespace, thing: str, num_option: str) -> list[str]:
     """The prompts of the command line, then those of the file.
 
@@ -69,6 +75,7 @@ def sampler_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "guidance_scale": arguments.guidance_scale,
         "num_inference_steps": arguments.steps,
         "temperature": arguments.temperature,
+        "best_of": getattr(arguments, "best_of", None),
     }
 
 
