@@ -11,8 +11,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from ..models.likeliest import log_probabilities
 from ..models.sound_objectives import Sounds
 from ..models.writing import write
+from .best_of import candidates
 from .sampler_settings import DECODERS, SamplerSettings
 from .speak import DEFAULTS, speak
 from .speech_model import ANSWER, SpeechModel
@@ -58,11 +60,11 @@ class _SpeechPipeline:
         prompts: Sequence[Sequence[int]],
         heard: Sequence[Tensor] | None,
         decoder: str,
-        generator: Generators,
+        generators: Sequence[torch.Generator],
         steps: int | None,
         settings: SamplerSettings,
-    ) -> SpeechPipelineOutput:
-        generators = picture_generators(generator, len(prompts))
+    ) -> list[Tensor]:
+        """Codes (t, K) of a sound for each prompt, of their own lengths."""
         sounds: list[Tensor] = []
         for start in range(0, len(prompts), BATCH):
             part = slice(start, start + BATCH)
@@ -73,8 +75,19 @@ class _SpeechPipeline:
                 given = given and Sounds(given.codes.repeat(2, 1, 1), given.real.repeat(2, 1))
             prompt = self.model.prefilled(asked, given)
             drawn = speak(self.model.transformer, decoder, prompt, generators[part], settings, steps)
-            sounds += self.model.decode(drawn)
+            sounds += [codes[real] for codes, real in zip(drawn.codes, drawn.real, strict=True)]
+        return sounds
+
+    def _sounds(self, codes: Sequence[Tensor]) -> SpeechPipelineOutput:
+        sounds = [sound for one in codes for sound in self.model.decode(stacked([one]))]
         return SpeechPipelineOutput(sounds, self.model.audio_tokenizer.sample_rate)
+
+
+def stacked(codes: Sequence[Tensor]) -> Sounds:
+    """Sounds of their own lengths, (t, K) each -> padded, with what is real of each."""
+    lengths = torch.tensor([len(one) for one in codes], device=codes[0].device)
+    padded = torch.nn.utils.rnn.pad_sequence(list(codes), batch_first=True)
+    return Sounds(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None])
 
 
 def speech_settings(decoder: str, **settings: Any) -> SamplerSettings:
@@ -151,8 +164,28 @@ class TextToSpeechPipeline(_SpeechPipeline):
         generators = picture_generators(generator, len(texts))
         speakers = [speaker or self._any_voice(one) for one in generators]
         prompts = [self.tokens(*said) for said in zip(texts, speakers, strict=True)]
-        said = self._speak(prompts, None, decoder, generators, self._steps(seconds), chosen)
-        return replace(said, speakers=speakers)
+        count = chosen.best_of
+        if count > 1:
+            self.model.check_task("write")
+        every = [prompt for prompt in prompts for _ in range(count)]
+        codes = self._speak(every, None, decoder, candidates(generators, count), self._steps(seconds), chosen)
+        if count > 1:
+            codes = self._best(codes, texts, count)
+        return replace(self._sounds(codes), speakers=speakers)
+
+    def _best(self, codes: Sequence[Tensor], texts: Sequence[str], count: int) -> list[Tensor]:
+        """Of `count` sounds for each text the one of which the model itself would most likely write it."""
+        tokenizer, scores = self.model.text_tokenizer, list[Tensor]()
+        asked = [tokenizer.encode(text) for text in texts for _ in range(count)]
+        for start in range(0, len(codes), BATCH):
+            part = slice(start, start + BATCH)
+            past = self.model.prefilled([[]] * len(codes[part]), stacked(codes[part]))
+            num_tokens = tokenizer.vocab_size
+            scores.append(
+                log_probabilities(self.model.transformer, past, past.start, asked[part], num_tokens=num_tokens)
+            )
+        best = torch.cat(scores).view(-1, count).argmax(1).tolist()
+        return [codes[number * count + chosen] for number, chosen in enumerate(best)]
 
     def _any_voice(self, generator: torch.Generator) -> str | None:
         voices = self.model.voices
@@ -184,7 +217,10 @@ class SpeechToSpeechPipeline(_SpeechPipeline):
         """
         prompts = [self.model.text_tokenizer.encode(ANSWER)] * len(sounds)
         chosen = speech_settings(decoder, **({"guidance_scale": 1.0} | settings))
-        return self._speak(prompts, list(sounds), decoder, generator, None, chosen)
+        if chosen.best_of > 1:
+            raise ValueError(f"best_of must be 1 for answers, which no text is asked for, got {chosen.best_of}")
+        generators = picture_generators(generator, len(prompts))
+        return self._sounds(self._speak(prompts, list(sounds), decoder, generators, None, chosen))
 
 
 class SpeechToTextPipeline(_SpeechPipeline):

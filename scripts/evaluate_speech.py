@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--guidance-scale", type=float, metavar="G")
     add("--steps", type=int, metavar="N", help="of masked and diffusion")
     add("--temperature", type=TEMPERATURE, metavar="T")
+    add("--best-of", type=POSITIVE, metavar="N", help="judge the one of N that the model finds truest")
     add("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
     add("--out", type=out_folder, metavar="DIR", help="folder of evaluation.json")
     return parser
@@ -64,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         "guidance_scale": arguments.guidance_scale,
         "num_inference_steps": arguments.steps,
         "temperature": arguments.temperature,
+        "best_of": arguments.best_of,
     }
     report: dict[str, Any] = {"model": str(arguments.model), "seed": seed, "strings": arguments.strings}
     recorded, reconstructed = real_and_reconstructed(model, real, judges, arguments.strings)

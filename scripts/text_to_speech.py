@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
 from tokenloom.scripts.option_types import out_path
 from tokenloom.scripts.prompt_options import (
+    add_best_of,
     add_prompt_options,
     check_out,
     check_prompts,
@@ -31,6 +32,7 @@ NUM_SOUNDS = "--num-sounds"
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_prompt_options(parser, "sound", NUM_SOUNDS, model="tokenloom-speech", says="says")
+    add_best_of(parser, "sound")
     parser.add_argument("--speaker", metavar="NAME", help="whose voice; default: each sound's seed draws one")
     parser.add_argument("--seconds", type=float, metavar="S", help="how long; default: the model says it")
     parser.add_argument(

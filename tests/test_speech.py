@@ -11,10 +11,18 @@ from torch import Tensor
 from tests.doubles import awaken, toy_audio_tokenizer
 from tokenloom.data.audio import read_audio
 from tokenloom.data.write_audio import write_audio
+from tokenloom.models.likeliest import log_probabilities
+from tokenloom.models.sound_objectives import Sounds
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
+from tokenloom.pipelines.best_of import candidates
 from tokenloom.pipelines.speech_model import INDEX, SpeechModel
 from tokenloom.pipelines.text_to_image import seeded
-from tokenloom.pipelines.text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline, TextToSpeechPipeline
+from tokenloom.pipelines.text_to_speech import (
+    SpeechToSpeechPipeline,
+    SpeechToTextPipeline,
+    TextToSpeechPipeline,
+    speech_settings,
+)
 from tokenloom.scripts import cli
 from tokenloom.tokenizers.text import TextTokenizer
 
@@ -88,6 +96,34 @@ def test_who_speaks_is_drawn_first_where_nobody_is_named():
         assert torch.equal(named, said["ar"].sounds[number])
     model.voices = []
     assert pipeline("high", generator=seeded(0, 1)).speakers == [None]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_best_of_several_is_one_of_them_and_the_model_writes_no_other_sooner(decoder):
+    model, count = toy_model(), 4
+    pipeline, texts, how = TextToSpeechPipeline(model), ["high", "low high", "low"], {"num_inference_steps": 2}
+    kept = pipeline(texts, speaker="bo", decoder=decoder, best_of=count, generator=seeded(3, 3), **how).sounds
+    prompts = [pipeline.tokens(text, "bo") for text in texts for _ in range(count)]
+    settings = speech_settings(decoder, **how)
+    every = pipeline._speak(prompts, None, decoder, candidates(seeded(3, 3), count), None, settings)
+    for row, text in enumerate(texts):
+        drawn, fits = every[row * count : (row + 1) * count], []
+        for codes in drawn:
+            past = model.prefilled([[]], Sounds(codes[None], torch.ones(1, len(codes), dtype=torch.bool)))
+            told, tokens = {"num_tokens": model.text_tokenizer.vocab_size}, model.text_tokenizer.encode(text)
+            fits.append(float(log_probabilities(model.transformer, past, past.start, [tokens], **told)))
+        assert len(set(fits)) > 1
+        best = drawn[fits.index(max(fits))]
+        assert torch.equal(kept[row], model.decode(Sounds(best[None], torch.ones(1, len(best), dtype=torch.bool)))[0])
+
+
+def test_only_what_was_asked_for_in_words_can_be_the_best_of_several():
+    model = toy_model()
+    with pytest.raises(ValueError, match="best_of must be 1 for answers, which no text is asked for, got 2"):
+        SpeechToSpeechPipeline(model)([toy_sound()], best_of=2)
+    model.tasks = ["speak"]
+    with pytest.raises(ValueError, match="this model learned to speak, not to write"):
+        TextToSpeechPipeline(model)("high", best_of=2)
 
 
 def test_a_model_comes_back_as_it_was_saved(tmp_path):
