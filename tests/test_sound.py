@@ -173,7 +173,11 @@ def learned(batch: SpeechBatch, decoders=tuple(ROLES), steps: int = 260):
     model = toy_speaker(alive=False, width=64).train()
     losses = SpeechLosses(model, decoders)
     optimizers = muon_and_adamw(model.blocks, losses, muon_lr=2e-2, adamw_lr=5e-3)
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     for step in range(steps):
+        for optimizer, rates in zip(optimizers, peaks, strict=True):  # at a steady rate the end would be a toss-up
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * min(1, 2 * (1 - step / steps))
         values = losses(batch, chance(step))
         torch.stack(list(values.values())).sum().backward()
         for optimizer in optimizers:
