@@ -1,4 +1,4 @@
-"""Where training clips come from: the built-in world, folders and tars of clips, in stated shares.
+"""Where training clips come from: the built-in world, moving leaves, folders and tars of clips, in stated shares.
 
 As in picture_sources.py a source maps (number, count) to clips and captions and depends on nothing else.
 """
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ..data.clip_frames import ClipFrames
 from ..data.clip_render import NUM_FRAMES
+from ..data.loader import generator_of
 from ..data.media import MediaError
+from ..data.moving_leaves import moving_leaves
 from ..data.scene_clips import CLIP_KINDS, clip_batch, draw_clip
 from .picture_sources import Draw, MixedSource, Pictures, PictureSource, parse_shares, random_square, scaled
 
@@ -45,6 +47,23 @@ class SceneClipSource:
             generator = torch.Generator().manual_seed(number)
             for kind in CLIP_KINDS:
                 yield draw_clip(generator, kind)[0].text
+
+
+@dataclass(frozen=True)
+class LeafClipSource:
+    """Moving leaves, new ones in every batch; for tokenizers, which need no captions."""
+
+    num_frames: int
+    size: int
+    seed: int
+
+    def __call__(self, number: int, count: int) -> Pictures:
+        generators = [generator_of(self.seed, number, index) for index in range(count)]
+        clips = [moving_leaves(generator, self.size, self.num_frames) for generator in generators]
+        return torch.stack(clips), [""] * count
+
+    def captions(self) -> Iterable[str]:
+        return ()
 
 
 class ClipFileSource:
@@ -84,7 +103,7 @@ class ClipFileSource:
 
 
 def open_clip_source(specs: Sequence[str], num_frames: int, size: int, rate: float, seed: int) -> MixedSource:
-    """The mixed source of several specs: "scenes", or folders and tars of clips, read at `rate` frames per second.
+    """The mixed source of several specs: "scenes", "leaves", or folders and tars of clips, at `rate` frames per second.
 
     Raises:
         ValueError: there is no spec, a path holds no clips that are long enough, a share is no positive number, or
@@ -95,7 +114,9 @@ def open_clip_source(specs: Sequence[str], num_frames: int, size: int, rate: flo
 
 
 def clip_source_of(name: str, num_frames: int, size: int, rate: float, seed: int) -> ClipSource:
-    """ "scenes", or the clips of a path; as `open_clip_source`."""
+    """ "scenes", "leaves", or the clips of a path; as `open_clip_source`."""
+    if name == "leaves":
+        return LeafClipSource(num_frames, size, seed)
     if name == "scenes":
         if num_frames != NUM_FRAMES:
             raise ValueError(f"clips of scenes have {NUM_FRAMES} frames, got {num_frames}; ask for as many")

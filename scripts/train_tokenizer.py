@@ -3,8 +3,8 @@
 --data takes "scenes" (the built-in world), folders and tars of pictures with captions, and, for texts, text files.
 Several are mixed; "scenes:3 photos:1" draws three scenes to one photo. A folder or tar of clips gives pieces of them to
 `video` and their frames to `image`; a folder or tar of sounds gives pieces of a second to `audio` and `units`. To
-`image`, "leaves" gives pictures that show nothing and have the edges and textures of photographs: mix them in where
-photographs are few.
+`image` and `video`, "leaves" gives pictures that show nothing and have the edges and textures of photographs, or clips
+that move as what cameras film: mix them in where photographs or clips are few.
 """
 
 import argparse

@@ -49,6 +49,17 @@ def test_a_batch_depends_on_its_number_alone(folder):
     assert not torch.equal(source(folder, seed=1)(0, 3)[0], batches[0])
 
 
+def test_leaves_are_new_in_every_batch_and_mix_with_clips_of_files(folder):
+    drawn = open_clip_source(["leaves"], 6, 16, RATE, 0)
+    clips, captions = drawn(3, 4)
+    assert clips.dtype == torch.uint8 and clips.shape == (4, 3, 6, 16, 16) and captions == [""] * 4
+    assert torch.equal(open_clip_source(["leaves"], 6, 16, RATE, 0)(3, 4)[0], clips)
+    assert len({clip.numpy().tobytes() for number in range(3) for clip in drawn(number, 4)[0]}) == 12
+    assert list(drawn.captions()) == []
+    mixed, captions = open_clip_source([str(folder), "leaves:3"], 6, 16, RATE, 0)(0, 8)
+    assert mixed.shape == (8, 3, 6, 16, 16) and [bool(caption) for caption in captions] == [True] * 2 + [False] * 6
+
+
 def test_every_frame_of_a_clip_is_cut_to_the_same_square(tmp_path):
     """Of a clip that stands still every frame is the same, wherever the square lies."""
     (tmp_path / "still.mkv").write_bytes(clip(10, shades=0))
