@@ -16,7 +16,7 @@ PLAIN = {"STILL": 1.0, "MAX_PIECES": 0, "CUT": 0.0, "LOUD": 0.0, "NOISY": 0.0}  
 def only(monkeypatch):
     """Set what may happen in clips; all else is off."""
 
-    def set_only(**happens: float) -> None:
+    def set_only(**happens: object) -> None:
         for name, value in (PLAIN | happens).items():
             monkeypatch.setattr(module, name, value)
 
@@ -56,21 +56,17 @@ def test_where_nothing_happens_every_frame_is_the_first(only):
     assert not any(any(changes(clip)) for clip in drawn(8))
 
 
-def test_pieces_that_stand_change_nothing_but_cover_the_ground(only, monkeypatch):
+def test_pieces_that_stand_change_nothing_but_cover_the_ground(only):
     only()
     grounds = drawn(8)
-    monkeypatch.setattr(module, "MAX_PIECES", 5)
-    monkeypatch.setattr(module, "STANDING", 1.0)
-    monkeypatch.setattr(module, "COMING", 0.0)
+    only(MAX_PIECES=5, STANDING=1.0, COMING=0.0)
     clips = drawn(8)
     assert not any(any(changes(clip)) for clip in clips)
     assert sum(not torch.equal(*pair) for pair in zip(clips, grounds, strict=True)) > 4
 
 
-def test_a_piece_comes_or_goes_once(only, monkeypatch):
-    only(MAX_PIECES=1)
-    monkeypatch.setattr(module, "STANDING", 1.0)
-    monkeypatch.setattr(module, "COMING", 1.0)
+def test_a_piece_comes_or_goes_once(only):
+    only(MAX_PIECES=1, STANDING=1.0, COMING=1.0)
     counts = [sum(changes(clip)) for clip in drawn(30)]
     assert set(counts) == {0, 1}
 
@@ -97,12 +93,9 @@ def test_noise_is_new_in_every_frame(only):
 
 def test_a_passing_camera_moves_the_picture_as_a_whole(only, monkeypatch):
     """At two pixels a frame to the right, what was there is two pixels further left in the next."""
-    only(STILL=0.0)
-    monkeypatch.setattr(module, "TURN", 0.0)
-    monkeypatch.setattr(module, "ZOOM", 0.0)
+    only(STILL=0.0, TURN=0.0, ZOOM=0.0, VIEW=(1.0, 1.0))
     monkeypatch.setattr(module, "_velocity", lambda generator: torch.tensor([2 / 32, 0.0]))
     monkeypatch.setattr(module, "_turned", lambda points, angles: points.expand(len(angles), -1, -1, -1))
-    monkeypatch.setattr(module, "VIEW", (1.0, 1.0))
     for clip in drawn(4, num_frames=4):
         torch.testing.assert_close(clip[:, 1:, :, :-2].int(), clip[:, :-1, :, 2:].int(), atol=1, rtol=0)
 
