@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -95,6 +95,25 @@ def path_below(folder: Path, name: str) -> Path:
     if leaves or not inner.name:
         raise ValueError(f"a file name must stay below its folder, got {name!r}; correct it")
     return folder / inner
+
+
+def path_inside(folder: Path, name: str) -> Path:
+    """As `path_below`, and no link on the way leads out of `folder` either."""
+    path = path_below(folder, name)
+    if not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{path}: a link leads out of {folder}; remove it")
+    return path
+
+
+def target_names(names: Iterable[str], suffix: str | None) -> dict[str, str]:
+    """Name of a file that is read -> name of the file to write; with `suffix`, that takes the place of its own.
+
+    Where two names would become one, all keep their own suffix before the new one.
+    """
+    if suffix is None:
+        return {name: name for name in names}
+    plain = {name: str(PurePosixPath(name).with_suffix(suffix)) if PurePosixPath(name).name else name for name in names}
+    return plain if len({*plain.values()}) == len(plain) else {name: name + suffix for name in plain}
 
 
 @contextmanager

@@ -51,6 +51,12 @@ def find_files(paths: Iterable[PathLike], modality: str) -> dict[str, Path]:
     return _named(found, roots, SUFFIXES_OF[modality])
 
 
+def find_ending(paths: Iterable[PathLike], suffix: str) -> dict[str, Path]:
+    """As `find_files`, of files that end in `suffix`, such as ".tlp"."""
+    roots = [Path(os.path.abspath(path)) for path in paths]
+    return _named({path for path, given in _walk(roots) if given or path.suffix.lower() == suffix}, roots, [suffix])
+
+
 def sort_files(paths: Iterable[PathLike]) -> dict[str, dict[str, Path]]:
     """Modality -> name -> path of all files given and of all in folders given; names as in `find_files`.
 

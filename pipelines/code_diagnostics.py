@@ -9,19 +9,21 @@ from torch import Tensor
 from ..tokenizers.scalar_quantizer import ScalarQuantizer
 
 
-def code_usage(ids: Tensor, num_codes: int) -> tuple[float, float]:
-    """How many of `num_codes` codes occur in `ids`, of any shape, and how many bits one holds: their entropy."""
-    counts = torch.bincount(ids.flatten(), minlength=num_codes).double()
+def code_usage(ids: Tensor) -> tuple[float, float]:
+    """How many different codes occur in `ids`, of any shape, and how many bits one holds: their entropy."""
+    counts = ids.unique(return_counts=True)[1].double()
     shares = counts / counts.sum()
-    return float((counts > 0).sum()), float(-(shares * shares.clamp(min=1e-12).log2()).sum())
+    return float(len(counts)), float(-(shares * shares.log2()).sum())
 
 
-def code_scores(ids: Tensor, quantizer: ScalarQuantizer) -> tuple[dict[str, float], Tensor]:
-    """Codes in use and bits per code (the entropy) of `ids`, and the share of each level: (D, max L)."""
-    in_use, bits = code_usage(ids, quantizer.num_codes)
-    scores = {"codes_in_use": in_use, "bits_per_code": bits}
-    cells = quantizer.cells(quantizer.ids_to_latents(ids)).flatten(0, -2)
-    most = int(quantizer.levels.max())
+def code_scores(cells: Tensor, quantizer: ScalarQuantizer) -> tuple[dict[str, float], Tensor]:
+    """Of codes as cells (..., D): how many are in use and bits per code (the entropy), where they have ids; and the
+    share of each level, (D, max L)."""
+    scores = {}
+    if quantizer.has_ids:
+        in_use, bits = code_usage(quantizer.cells_to_ids(cells))
+        scores = {"codes_in_use": in_use, "bits_per_code": bits}
+    cells, most = cells.flatten(0, -2), int(quantizer.levels.max())
     return scores, torch.stack([torch.bincount(c, minlength=most) for c in cells.T]) / len(cells)
 
 

@@ -7,14 +7,14 @@ length; clips keep their rate, sounds have their tokenizer's, in one channel.
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from ..data.files import appears_whole, path_below, write_atomically
+from ..data.files import appears_whole, path_inside, target_names, write_atomically
 from ..data.media import MediaError, write_png
 from ..data.progress import Progress
 from ..data.shard_reader import ShardReader
@@ -65,7 +65,7 @@ def detokenize(
         write = _video_writer(reader, cast(StreamingTokenizer, tokenizer), device)
     else:
         write = _audio_writer(reader, cast(SoundTokenizer, tokenizer), device)
-    targets = _targets(reader.files, SUFFIXES[modality])
+    targets = target_names(reader.files, SUFFIXES[modality])
     names: dict[str, list[str]] = {}
     for name, content in sorted(reader.files.items()):
         names.setdefault(content, []).append(name)
@@ -75,7 +75,7 @@ def detokenize(
             first: Path | None = None
             for name in copies:
                 try:
-                    path = _inside(Path(out), targets[name])
+                    path = path_inside(Path(out), targets[name])
                     if first is None:
                         write(content, path)
                         first = path
@@ -146,21 +146,3 @@ def _check_grid(reader: ShardReader, content: str, size: tuple[int, ...], grid: 
         raise ValueError(
             f"{reader.folder}: ids {reader.shape(content)} of {content[:12]} are not of media of size {size}"
         )
-
-
-def _targets(names: Iterable[str], suffix: str | None) -> dict[str, str]:
-    """Name in the manifest -> name of the file to write; with `suffix`, that takes the place of its own.
-
-    Where two names would become one, all keep their own suffix before the new one.
-    """
-    if suffix is None:
-        return {name: name for name in names}
-    plain = {name: str(PurePosixPath(name).with_suffix(suffix)) if PurePosixPath(name).name else name for name in names}
-    return plain if len({*plain.values()}) == len(plain) else {name: name + suffix for name in plain}
-
-
-def _inside(out: Path, name: str) -> Path:
-    path = path_below(out, name)
-    if not path.parent.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"{path}: a link leads out of {out}; remove it")
-    return path

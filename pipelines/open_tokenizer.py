@@ -80,11 +80,19 @@ def open_tokenizer(
 
 
 def open_image_tokenizer(name: str | Path) -> ImageTokenizer | PaletteTokenizer:
-    """The learned or the palette tokenizer of this name.
+    """The learned or the palette tokenizer of this name, which makes ids.
 
     Raises:
-        ValueError: not found, or its files are damaged.
+        ValueError: not found, its files are damaged, or its codes have no ids.
     """
+    found = open_any_image_tokenizer(name)
+    if isinstance(found, ImageTokenizer) and not found.quantizer.has_ids:
+        raise ValueError(f"{name}: its codes are too many to have ids; it is for compress, not for models and shards")
+    return found
+
+
+def open_any_image_tokenizer(name: str | Path) -> ImageTokenizer | PaletteTokenizer:
+    """As `open_image_tokenizer`, also one whose codes have no ids."""
     folder = tokenizer_folder("image", name)
     try:
         kind = PaletteTokenizer if "num_colors" in read_json(folder / "config.json") else ImageTokenizer

@@ -1,9 +1,9 @@
 """An image tokenizer beside JPEG at the same bits per pixel: PSNR and SSIM, picture by picture.
 
-A tokenizer spends log2(codebook) bits on each code, without entropy coding. JPEG is Pillow's (libjpeg), with optimized
-Huffman tables, 4:2:0 and 4:4:4, whichever has the higher PSNR; its bits are those of the whole stream, header and
-tables included, without metadata. Between the two qualities whose sizes lie around ours, its figures are interpolated
-in bits per pixel. Both are judged as 8-bit RGB.
+A tokenizer spends log2(codebook) bits on each code, or as many as the file takes that its entropy model makes of them.
+JPEG is Pillow's (libjpeg), with optimized Huffman tables, 4:2:0 and 4:4:4, whichever has the higher PSNR; its bits are
+those of the whole stream, header and tables included, without metadata. Between the two qualities whose sizes lie
+around ours, its figures are interpolated in bits per pixel. Both are judged as 8-bit RGB.
 
 H W pixels, h w grid of codes.
 """
@@ -21,9 +21,11 @@ from torch import Tensor
 from ..data.media import to_pil, to_tensor
 from ..models.image_metrics import psnr, ssim
 from ..tokenizers.protocol import MediaTokenizer
+from .picture_codec import PictureCodec
 
 SUBSAMPLINGS = {"4:2:0": 2, "4:4:4": 0}  # Pillow's numbers
 QUALITIES = (1, 100)
+Coder = Callable[[Image.Image], tuple[float, Image.Image]]  # RGB picture -> bits in all, and what comes back
 
 
 @dataclass(frozen=True)
@@ -83,31 +85,40 @@ def jpeg_at(image: Image.Image, bits_per_pixel: float, subsampling: str) -> tupl
     return Rate(bits_per_pixel, *figures), judged(low)[1]
 
 
-@torch.no_grad()
-def reconstruct(
-    tokenizer: MediaTokenizer, image: Image.Image, device: str | torch.device, encode: Callable[[Tensor], Tensor]
-) -> tuple[Rate, Image.Image]:
-    """The tokenizer's figures with the ids that `encode` finds, and the picture that it makes of them."""
-    pixels: Tensor = to_tensor(image).unsqueeze(0).to(device)  # (1, 3, H, W)
-    size = (image.height, image.width)
-    decoded = to_pil(tokenizer.decode(encode(pixels), size)[0].cpu())
-    return rate(image, decoded, math.prod(tokenizer.grid(size)) * math.log2(tokenizer.vocab_size)), decoded
+def by_codes(
+    tokenizer: MediaTokenizer, device: str | torch.device = "cpu", encode: Callable[[Tensor], Tensor] | None = None
+) -> Coder:
+    """Every code costs the logarithm of the codebook. `encode` finds ids (1, h, w) of a picture (1, 3, H, W) instead
+    of the tokenizer's own."""
+
+    @torch.no_grad()
+    def code(image: Image.Image) -> tuple[float, Image.Image]:
+        pixels: Tensor = to_tensor(image).unsqueeze(0).to(device)  # (1, 3, H, W)
+        size = (image.height, image.width)
+        decoded = to_pil(tokenizer.decode((encode or tokenizer.encode)(pixels), size)[0].cpu())
+        return math.prod(tokenizer.grid(size)) * math.log2(tokenizer.vocab_size), decoded
+
+    return code
 
 
-def compare_with_jpeg(
-    tokenizer: MediaTokenizer,
-    image: Image.Image,
-    device: str | torch.device = "cpu",
-    encode: Callable[[Tensor], Tensor] | None = None,
-) -> tuple[Comparison, Image.Image]:
+def by_files(codec: PictureCodec, *, search: int = 0) -> Coder:
+    """The whole file counts, and the picture is what comes back of it."""
+
+    def code(image: Image.Image) -> tuple[float, Image.Image]:
+        data = codec.compress(image, search=search)
+        return 8.0 * len(data), codec.decompress(data)
+
+    return code
+
+
+def compare_with_jpeg(code: Coder, image: Image.Image) -> tuple[Comparison, Image.Image]:
     """The figures for one RGB picture; and on one sheet, from left to right: itself, ours, JPEG at no more bits.
-
-    `encode` finds ids (1, h, w) of a picture (1, 3, H, W) instead of the tokenizer's own.
 
     Raises:
         ValueError: it is too small for SSIM.
     """
-    ours, decoded = reconstruct(tokenizer, image, device, encode or tokenizer.encode)
+    bits, decoded = code(image)
+    ours = rate(image, decoded, bits)
     found = {name: jpeg_at(image, ours.bits_per_pixel, name) for name in SUBSAMPLINGS}
     best = max(found, key=lambda name: found[name][0].psnr)
     jpeg, jpeg_picture = found[best]

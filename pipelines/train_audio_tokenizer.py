@@ -106,7 +106,7 @@ def diagnose(tokenizer: AudioTokenizer, sounds: Tensor) -> tuple[dict[str, float
         heard = tokenizer.decode(ids[:, :count], (sounds.shape[2],))
         scores |= {f"{name}_of_{count}": value for name, value in sound_scores(heard, sounds).items()}
     for level, of_level in enumerate(ids.unbind(1), 1):
-        in_use, bits = code_usage(of_level, tokenizer.vocab_size)
+        in_use, bits = code_usage(of_level)
         scores |= {f"codes_in_use_{level}": in_use, f"bits_per_code_{level}": bits}
     return scores, heard
 
@@ -188,14 +188,17 @@ def train_on_sounds(
     validation = source(VALIDATION_NUMBER, VALIDATION_PIECES)[0].to(device)
 
     def evaluate(average: nn.Module) -> dict[str, float]:
-        scores, heard = diagnose(average, validation)
+        scores, heard = diagnose(average.tokenizer, validation)
         write_heard(out, validation, heard)
         return scores
 
     def batches(number: int) -> tuple[Tensor, ...]:
         return tuple(tensor.to(device) for tensor in batch(number))
 
-    return train_reconstruction(losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say)
+    trained = train_reconstruction(
+        losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say
+    )
+    return cast(nn.Module, trained.tokenizer)
 
 
 def overfit_one(config: AudioTokenizerConfig, source: SoundSource, *, steps: int = 300, seed: int = 0) -> float:

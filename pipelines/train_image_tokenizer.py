@@ -4,6 +4,7 @@ Prints and draws, on pictures held apart: PSNR and SSIM, codes in use, how evenl
 originals beside reconstructions, and after how many codes a generator can know a picture by heart.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import cast
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.media import image_grid, write_png
 from ..models.image_metrics import psnr, ssim
+from ..tokenizers.entropy_model import EntropyModel, EntropyModelConfig
 from ..tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from .code_diagnostics import code_scores, level_histogram
+from .picture_codec import ENTROPY_MODEL
 from .picture_sources import VALIDATION_NUMBER, PictureSource
 from .train_reconstruction import (
     ReconstructionLosses,
@@ -35,6 +38,7 @@ OVERFIT_DB = 35.0
 @dataclass(frozen=True, kw_only=True)
 class ImageTokenizerRecipe(ReconstructionRecipe):
     plain: float = 0.0  # weight of what codes of squares of one color say beyond the color
+    bits: float = 0.0  # weight of a bit per pixel, as an entropy model that is trained beside counts them; 0: none
 
 
 def plain_excess(tokenizer: ImageTokenizer, images: Tensor, z_q: Tensor) -> Tensor:
@@ -52,8 +56,33 @@ def plain_excess(tokenizer: ImageTokenizer, images: Tensor, z_q: Tensor) -> Tens
     return ((z_q - target).square().sum(1) * plain).mean()
 
 
+def step_of(bits: float) -> float:
+    """The width of cells at which a bit more saves as much error as it costs.
+
+    A cell of width s on one axis adds s^2 / 12 to the error of a square, a third of whose pixels' values are counted as
+    pixels, and one bit more halves s: s^2 / 12 x 2 ln 2 / 3 = `bits`.
+    """
+    return math.sqrt(18 * bits / math.log(2))
+
+
+class BitsPenalty(nn.Module):
+    """Bits per pixel of the codes, as an entropy model counts them that is trained by the same sum."""
+
+    def __init__(self, levels: tuple[int, ...], weight: float, storage_dtype: str):
+        super().__init__()
+        self.entropy_model = EntropyModel(
+            EntropyModelConfig(levels=levels, bit_weight=weight, storage_dtype=storage_dtype)
+        )
+
+    def forward(self, images: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
+        return self.entropy_model.config.bit_weight * self.entropy_model(z_q).sum() / images[:, 0].numel()
+
+
 def losses_of(tokenizer: ImageTokenizer, recipe: ImageTokenizerRecipe) -> ReconstructionLosses:
     """What training minimizes."""
+    if recipe.bits:
+        config = tokenizer.config
+        return ReconstructionLosses(tokenizer, recipe, BitsPenalty(config.levels, recipe.bits, config.storage_dtype))
 
     def penalty(images: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
         return recipe.plain * plain_excess(tokenizer, images, z_q)
@@ -62,12 +91,20 @@ def losses_of(tokenizer: ImageTokenizer, recipe: ImageTokenizerRecipe) -> Recons
 
 
 @torch.no_grad()
+def bits_per_pixel(tokenizer: ImageTokenizer, entropy_model: EntropyModel, pictures: Tensor) -> float:
+    """Of pictures (N, 3, H, W) in [-1, 1], as the entropy model counts them."""
+    latents = [tokenizer.quantizer.midpoints(tokenizer.encode_cells(chunk)) for chunk in pictures.split(64)]
+    bits = sum(float(entropy_model(rearrange(z, "B h w D -> B D h w")).sum()) for z in latents)
+    return bits / pictures[:, 0].numel()
+
+
+@torch.no_grad()
 def diagnose(tokenizer: ImageTokenizer, pictures: Tensor) -> tuple[dict[str, float], Tensor, Tensor]:
     """Scores on pictures (N, 3, H, W) in [-1, 1]; also the reconstructions and the share of each level (D, max L)."""
-    ids = torch.cat([tokenizer.encode(chunk) for chunk in pictures.split(64)])
+    cells = torch.cat([tokenizer.encode_cells(chunk) for chunk in pictures.split(64)])
     size = (pictures.shape[2], pictures.shape[3])
-    reconstructions = torch.cat([tokenizer.decode(chunk, size) for chunk in ids.split(64)])
-    of_codes, levels = code_scores(ids, tokenizer.quantizer)
+    reconstructions = torch.cat([tokenizer.decode_cells(chunk, size) for chunk in cells.split(64)])
+    of_codes, levels = code_scores(cells, tokenizer.quantizer)
     scores = {
         "psnr": float(psnr(reconstructions, pictures).mean()),
         "ssim": float(ssim(reconstructions, pictures).mean()),
@@ -97,16 +134,21 @@ def train_image_tokenizer(
     """
     torch.manual_seed(recipe.seed)  # only the initial weights come from here
     tokenizer = init or ImageTokenizer(config)
+    if not recipe.bits:
+        tokenizer.quantizer.check_ids()
     start, _ = source(VALIDATION_NUMBER - 1, 256)
     check_input(start)
     if init is None:
-        tokenizer.start_linear(to_range(start))
+        tokenizer.start_linear(to_range(start), step_of(recipe.bits) if recipe.bits else None)
     validation = to_range(source(VALIDATION_NUMBER, 256)[0].to(device))
     size = (validation.shape[2], validation.shape[3])
     say(plan(f"image tokenizer: stride {config.stride}", recipe, tokenizer, size))
 
-    def evaluate(average: ImageTokenizer) -> dict[str, float]:
-        scores, reconstructions, levels = diagnose(average, validation)
+    def evaluate(average: ReconstructionLosses) -> dict[str, float]:
+        trained = cast(ImageTokenizer, average.tokenizer)
+        scores, reconstructions, levels = diagnose(trained, validation)
+        if isinstance(average.penalty, BitsPenalty):
+            scores["bits_per_pixel"] = bits_per_pixel(trained, average.penalty.entropy_model, validation)
         pairs = rearrange(torch.stack([validation[:32], reconstructions[:32]]), "two B C H W -> B C (two H) W")
         write_png(out / "reconstructions.png", image_grid(pairs, 8))
         write_png(out / "levels.png", level_histogram(levels))
@@ -117,7 +159,9 @@ def train_image_tokenizer(
     trained = train_reconstruction(
         losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say
     )
-    return cast(ImageTokenizer, trained)
+    if recipe.bits:
+        trained.penalty.entropy_model.save_pretrained(out / ENTROPY_MODEL)
+    return cast(ImageTokenizer, trained.tokenizer)
 
 
 def overfit_one(config: ImageTokenizerConfig, source: PictureSource, *, steps: int = 600, seed: int = 0) -> float:

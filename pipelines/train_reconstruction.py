@@ -129,9 +129,9 @@ def train_reconstruction(
     device: str | torch.device,
     say: Callable[[str], None],
 ) -> Any:
-    """Train `losses.tokenizer` and return its average; `evaluate` scores it now and then.
+    """Train `losses` and return its average; `evaluate` scores the average now and then.
 
-    `losses` is a module that gives of a batch the loss and figures to show.
+    `losses` is a module that gives of a batch the loss and figures to show; `losses.tokenizer` is what it is for.
 
     Raises:
         TrainingError: see `train`.
@@ -161,12 +161,12 @@ def train_reconstruction(
         [optimizer],
         loop,
         out,
-        evaluate=lambda module, step: evaluate(module.tokenizer),
+        evaluate=lambda module, step: evaluate(module),
         state={"config": asdict(cast(Any, losses.tokenizer).config), "recipe": asdict(recipe)},
         resume=resume,
         say=say,
     )
-    return cast(nn.Module, average.tokenizer).to(memory_format=torch.contiguous_format)
+    return cast(Any, average).to(memory_format=torch.contiguous_format)
 
 
 @torch.no_grad()
@@ -199,10 +199,11 @@ def plan(
         tokenizer.vocab_size,
         math.prod(tokenizer.grid(size)),
     )
+    codebook = str(vocab_size) if vocab_size < 1e9 else f"2^{math.log2(vocab_size):.0f}"
     flop, kept = cost(tokenizer, (3, *size))
     memory = 20 * parameters + recipe.batch_size * kept  # weights, average, gradient, two moments
     return (
-        f"{name}: {vocab_size} codes, {parameters / 1e6:.2f} M parameters, "
+        f"{name}: {codebook} codes, {parameters / 1e6:.2f} M parameters, "
         f"{codes * math.log2(vocab_size) / math.prod(size):.3f} bits per pixel\n"
         f"{recipe.steps} steps of {recipe.batch_size}: {examples} of {' x '.join(map(str, size))}, "
         f"{flop / 1e9:.2f} GFLOP each, {flop * examples / 1e15:.2f} PFLOP in all; about {memory / 1e9:.1f} GB; "

@@ -51,7 +51,7 @@ def diagnose(tokenizer: UnitsTokenizer, sounds: Tensor) -> tuple[dict[str, float
     """Scores on sounds (N, 1, S) in [-1, 1]; also what comes back of them."""
     ids = tokenizer.encode(sounds)
     heard = tokenizer.decode(ids, (sounds.shape[2],))
-    in_use, bits = code_usage(ids, tokenizer.vocab_size)
+    in_use, bits = code_usage(ids)
     return {**sound_scores(heard, sounds), "units_in_use": in_use, "perplexity": 2**bits}, heard
 
 

@@ -59,7 +59,9 @@ def diagnose(tokenizer: VideoTokenizer, clips: Tensor) -> tuple[dict[str, float]
     ids = torch.cat([tokenizer.encode(chunk) for chunk in clips.split(16)])
     size = (clips.shape[2], clips.shape[3], clips.shape[4])
     reconstructions = torch.cat([tokenizer.decode(chunk, size) for chunk in ids.split(16)])
-    of_codes, levels = code_scores(ids, tokenizer.quantizer)
+    of_codes, levels = code_scores(
+        tokenizer.quantizer.cells(tokenizer.quantizer.ids_to_latents(ids)), tokenizer.quantizer
+    )
     scores = {
         "psnr": float(psnr(frames_of(reconstructions), frames_of(clips)).mean()),
         "ssim": float(ssim(frames_of(reconstructions), frames_of(clips)).mean()),
@@ -100,8 +102,8 @@ def train_video_tokenizer(
     size = (validation.shape[2], validation.shape[3], validation.shape[4])
     say(plan(f"video tokenizer: {config.group} x {config.stride} x {config.stride}", recipe, tokenizer, size))
 
-    def evaluate(average: VideoTokenizer) -> dict[str, float]:
-        scores, reconstructions, levels = diagnose(average, validation)
+    def evaluate(average: ReconstructionLosses) -> dict[str, float]:
+        scores, reconstructions, levels = diagnose(cast(VideoTokenizer, average.tokenizer), validation)
         pairs = torch.stack([validation[:STRIPS], reconstructions[:STRIPS]], dim=1)
         strips = rearrange(pairs, "B two C T H W -> (B two T) C H W")
         write_png(out / "reconstructions.png", image_grid(strips, size[0]))
@@ -113,7 +115,7 @@ def train_video_tokenizer(
     trained = train_reconstruction(
         losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say
     )
-    return cast(VideoTokenizer, trained)
+    return cast(VideoTokenizer, trained.tokenizer)
 
 
 def overfit_one(config: VideoTokenizerConfig, source: ClipSource, *, steps: int = 600, seed: int = 0) -> float:

@@ -43,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tokenize": ("tokenize_files", "turn texts, pictures and clips into token shards, or check the sums of shards"),
     "tokenize-video": ("tokenize_video", "the same for clips alone"),
     "detokenize": ("detokenize", "turn token shards back into texts, pictures and clips"),
+    "compress": ("compress", "turn pictures into small files, by a tokenizer and the probabilities of its codes"),
+    "decompress": ("decompress", "turn these files back into pictures"),
     "export": ("export_shards", "write token shards as WebDataset tars, or for Hugging Face datasets"),
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts, pictures, clips or sounds on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),

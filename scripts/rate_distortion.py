@@ -1,7 +1,8 @@
 """How near an image tokenizer comes to pictures, beside JPEG at the same bits per pixel.
 
-Prints PSNR (dB) and SSIM of both for each picture and in the mean. A code costs log2(codebook) bits; JPEG is Pillow's
-with optimized tables, the better of 4:2:0 and 4:4:4, its whole stream counted, interpolated between two qualities.
+Prints PSNR (dB) and SSIM of both for each picture and in the mean. A code costs log2(codebook) bits, or, if the
+tokenizer has an entropy model, pictures are compressed and decompressed and the files count; JPEG is Pillow's with
+optimized tables, the better of 4:2:0 and 4:4:4, its whole stream counted, interpolated between two qualities.
 --search looks for better codes of each picture than the encoder's, by so many gradient steps (60 take a minute or more
 of a core for a picture of 768 x 512). With --out also writes rate_distortion.json and each original beside both.
 """
@@ -31,20 +32,21 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.data.files import write_atomically
     from tokenloom.data.folders import open_examples
     from tokenloom.data.media import write_png
-    from tokenloom.pipelines.open_tokenizer import open_image_tokenizer
-    from tokenloom.pipelines.rate_distortion import Comparison, compare_with_jpeg, mean
+    from tokenloom.pipelines.open_tokenizer import open_any_image_tokenizer
+    from tokenloom.pipelines.picture_codec import has_entropy_model, open_picture_codec
+    from tokenloom.pipelines.rate_distortion import Comparison, by_codes, by_files, compare_with_jpeg, mean
     from tokenloom.tokenizers.code_search import search_codes
     from tokenloom.tokenizers.image import ImageTokenizer
 
     device = open_device(arguments.device)
-    tokenizer = open_image_tokenizer(arguments.tokenizer).to(device)
-    encode = None
-    if arguments.search:
-        if not isinstance(tokenizer, ImageTokenizer):
-            raise ValueError(
-                f"--search is for learned image tokenizers, and {arguments.tokenizer} is none; leave it out"
-            )
-        encode = partial(search_codes, tokenizer, steps=arguments.search)
+    tokenizer = open_any_image_tokenizer(arguments.tokenizer).to(device)
+    if arguments.search and not isinstance(tokenizer, ImageTokenizer):
+        raise ValueError(f"--search is for learned image tokenizers, and {arguments.tokenizer} is none; leave it out")
+    if has_entropy_model(arguments.tokenizer):
+        code = by_files(open_picture_codec(arguments.tokenizer, device), search=arguments.search)
+    else:
+        encode = partial(search_codes, tokenizer, steps=arguments.search) if arguments.search else None
+        code = by_codes(tokenizer, device, encode)
     examples = open_examples(arguments.data)
     width = max(len("picture"), *(len(entry.key) for entry in examples.entries))
 
@@ -56,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     results: dict[str, Comparison] = {}
     for number, entry in enumerate(examples.entries):
         try:
-            found, sheet = compare_with_jpeg(tokenizer, examples[number].image, device, encode)
+            found, sheet = compare_with_jpeg(code, examples[number].image)
         except ValueError as error:
             print(f"skipped {entry.key}: {error}", file=sys.stderr)
             continue

@@ -29,7 +29,7 @@ def image_start(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, I
         ValueError: --init is no tokenizer of this kind.
         UsageError: an option asks for what --init is not.
     """
-    from tokenloom.pipelines.open_tokenizer import open_image_tokenizer
+    from tokenloom.pipelines.open_tokenizer import open_any_image_tokenizer
     from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 
     asked = given(arguments, *PICTURES)
@@ -38,7 +38,7 @@ def image_start(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, I
         widths = tuple(96 << scale for scale in range(scales))
         usual = {"widths": widths, "encoder_blocks": (1,) * scales, "decoder_blocks": (2,) * scales}
         return ImageTokenizerConfig(**(usual | asked)), None
-    found = open_image_tokenizer(arguments.init)
+    found = open_any_image_tokenizer(arguments.init)
     blocks = {name: asked.pop(name) for name in BLOCKS if name in asked}
     init = as_asked(found, ImageTokenizer, "pictures", asked, arguments.init)
     try:

@@ -46,7 +46,7 @@ SOUND_RECIPE = (*UNITS_RECIPE, "freeze_encoder", "phases")
 OF_SOUNDS = ("init", "device", "resume", "overfit_one")
 KINDS = {  # what each takes
     "text": TEXT,
-    "image": (*LEARNED, "plain"),
+    "image": (*LEARNED, "plain", "bits"),
     "video": (*LEARNED, *VIDEO),
     "audio": (*SOUNDS, *SOUND_RECIPE, *OF_SOUNDS),
     "units": (*UNITS, *UNITS_RECIPE, *OF_SOUNDS),
@@ -99,6 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     image.add_argument(
         "--plain", type=WEIGHT, metavar="WEIGHT", help="of pictures: what plain squares say beyond their color; none"
+    )
+    image.add_argument(
+        "--bits", type=WEIGHT, metavar="WEIGHT", help="of pictures: of a bit per pixel that their files take; none"
     )
     image.add_argument(
         "--freeze-encoder", action="store_true", default=None, help="train the decoder alone: ids stay what they are"
@@ -183,7 +186,7 @@ def train_image(arguments: argparse.Namespace) -> int:
 
     config, init = image_start(arguments)
     size = side_of(arguments, config.stride)
-    recipe = ImageTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE, "plain"))
+    recipe = ImageTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE, "plain", "bits"))
     source = open_source(arguments.data, size, recipe.seed, random_crop)
     if arguments.overfit_one:
         reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))

@@ -11,12 +11,15 @@ from tokenloom.tokenizers.scalar_quantizer import ScalarQuantizer
 
 @pytest.mark.parametrize("shape", [(8,), (2, 2, 2), (1, 2, 2, 2)], ids=str)
 def test_codes_levels_and_bits_are_those_of_pictures_and_clips_alike(shape):
-    ids = torch.tensor([0, 0, 5, 5, 5, 11, 0, 0]).view(shape)
-    scores, levels = code_scores(ids, ScalarQuantizer((4, 3)))
+    cells = torch.tensor([[0, 0], [0, 0], [1, 1], [1, 1], [1, 1], [3, 2], [0, 0], [0, 0]]).view(*shape, 2)
+    scores, levels = code_scores(cells, ScalarQuantizer((4, 3)))
     assert scores["codes_in_use"] == 3
     assert scores["bits_per_code"] == pytest.approx(0.5 * 1 + 0.375 * math.log2(8 / 3) + 0.125 * 3)
-    # id 0 is cells (0, 0), id 5 is (1, 1), id 11 is (3, 2)
     torch.testing.assert_close(levels, torch.tensor([[0.5, 0.375, 0, 0.125], [0.5, 0.375, 0.125, 0]]))
+
+
+def test_codes_without_ids_are_not_counted():
+    assert code_scores(torch.zeros(4, 40, dtype=torch.long), ScalarQuantizer((9,) * 40))[0] == {}
 
 
 @pytest.mark.parametrize(

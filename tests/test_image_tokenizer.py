@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from tests.doubles import toy_image_tokenizer, toy_pictures
 from tokenloom.models.image_metrics import psnr
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from tokenloom.tokenizers.linear_code import principal_axes
 from tokenloom.tokenizers.protocol import MediaTokenizer
 
 SIZES = [(16, 16), (8, 24), (5, 7), (1, 1), (17, 9), (3, 40)]
@@ -206,12 +208,36 @@ def test_ids_of_another_shape_are_refused(tokenizer):
         ({"decoder_blocks": (1, 2, 3)}, "stride 8 needs 2 widths and blocks"),
         ({"storage_dtype": "float64"}, "storage_dtype must be float32 or float16"),
         ({"levels": (8, 1)}, "every dimension needs at least 2 levels"),
-        ({"levels": (1 << 20, 1 << 20)}, "at most"),
     ],
 )
 def test_configs_that_cannot_be_built_are_refused(changes, told):
     with pytest.raises(ValueError, match=told):
         ImageTokenizer(replace(ImageTokenizerConfig(), **changes))
+
+
+def test_codes_too_many_for_ids_are_told_by_cells():
+    tokenizer = toy_image_tokenizer(levels=(9,) * 20)
+    images = torch.rand(2, 3, 10, 9, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    cells = tokenizer.encode_cells(images)
+    assert cells.shape == (2, 3, 3, 20) and 0 <= cells.min() and cells.max() < 9 and len(cells.unique()) > 3
+    assert tokenizer.decode_cells(cells, (10, 9)).shape == images.shape
+    with pytest.raises(ValueError, match="codes can have ids"):
+        tokenizer.encode(images)
+    few = toy_image_tokenizer()
+    ids = few.encode(images)
+    assert torch.equal(few.quantizer.cells_to_ids(few.encode_cells(images)), ids)
+    torch.testing.assert_close(few.decode_cells(few.encode_cells(images), (10, 9)), few.decode(ids, (10, 9)))
+
+
+def test_cells_of_the_linear_start_are_as_wide_as_asked_on_every_axis():
+    tokenizer = toy_image_tokenizer(alive=False, levels=(255, 201, 151))
+    squares = rearrange(toy_pictures(), "N C (h p) (w q) -> (N h w) (C p q)", p=4, q=4)
+    tokenizer.start_linear(toy_pictures(), step=0.3)
+    for number, axis in enumerate(principal_axes(squares, 3).T):
+        told = squares.mean(0) + 0.3 * torch.arange(-2, 3)[:, None] * axis  # the mean lies amid the middle cell
+        cells = tokenizer.quantizer.cells(tokenizer.bounded(rearrange(told, "n (C p q) -> n C p q", p=4, q=4)))
+        assert (cells[:, 0, 0, number].diff() == 1).all()
+        assert (cells[:, 0, 0, [d for d in range(3) if d != number]].diff(dim=0) == 0).all()
 
 
 def test_the_twelve_toy_pictures_have_codes_of_their_own():

@@ -12,12 +12,12 @@ from PIL import Image
 from tests.doubles import toy_image_tokenizer
 from tokenloom.pipelines.rate_distortion import (
     Rate,
+    by_codes,
     compare_with_jpeg,
     jpeg_at,
     jpeg_bytes,
     mean,
     rate,
-    reconstruct,
 )
 from tokenloom.scripts import cli, rate_distortion
 from tokenloom.tokenizers.patches import PaletteTokenizer
@@ -77,8 +77,8 @@ def test_a_jpeg_carries_no_metadata():
 @pytest.mark.parametrize(("size", "codes"), [((16, 12), 12), ((17, 13), 20)])
 def test_our_bits_are_those_of_every_code_and_the_padded_ones(size, codes):
     tokenizer = toy_image_tokenizer()
-    found, decoded = reconstruct(tokenizer, photo(*size), "cpu", tokenizer.encode)
-    assert found.bits_per_pixel == pytest.approx(codes * math.log2(tokenizer.vocab_size) / math.prod(size))
+    bits, decoded = by_codes(tokenizer)(photo(*size))
+    assert bits == pytest.approx(codes * math.log2(tokenizer.vocab_size))
     assert decoded.size == size
 
 
@@ -86,7 +86,7 @@ def test_a_lossless_tokenizer_has_all_of_both_figures():
     colors = torch.tensor([[0, 0, 0], [200, 10, 90], [255, 255, 255]], dtype=torch.uint8)
     indices = np.random.default_rng(0).integers(0, 3, (16, 24))
     image = Image.fromarray(colors.numpy()[indices])
-    found, sheet = compare_with_jpeg(PaletteTokenizer.from_colors(colors), image)
+    found, sheet = compare_with_jpeg(by_codes(PaletteTokenizer.from_colors(colors)), image)
     assert found.ours.psnr == 100 and found.ours.bits_per_pixel == pytest.approx(math.log2(3))
     assert found.ours.ssim == pytest.approx(1) and found.jpeg.psnr < 100
     assert np.array_equal(np.asarray(sheet)[:, :24], np.asarray(image))
@@ -97,7 +97,7 @@ def test_jpeg_keeps_color_where_that_is_better():
     """Fine stripes in colors of one brightness: 4:2:0 loses them."""
     stripes = np.zeros((64, 64, 3), np.uint8) + np.array([120, 60, 60], np.uint8)
     stripes[:, ::2] = (60, 92, 60)
-    found, _ = compare_with_jpeg(toy_image_tokenizer(levels=(250, 250, 250)), Image.fromarray(stripes))
+    found, _ = compare_with_jpeg(by_codes(toy_image_tokenizer(levels=(250, 250, 250))), Image.fromarray(stripes))
     assert found.subsampling == "4:4:4"
 
 

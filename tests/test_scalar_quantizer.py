@@ -90,9 +90,28 @@ def test_a_dimension_of_one_level_is_refused(levels):
         ScalarQuantizer(levels)
 
 
-def test_a_codebook_that_would_not_fit_in_memory_is_refused_before_it_is_made():
-    with pytest.raises(ValueError, match=f"at most {MAX_CODES} codes"):
-        ScalarQuantizer((1 << 20, 1 << 20))
+def test_codes_that_are_too_many_have_cells_and_latents_but_no_ids():
+    quantizer = ScalarQuantizer((9,) * 64)
+    u = torch.rand(5, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    cells = quantizer.cells(u)
+    assert not quantizer.has_ids and quantizer.num_codes == 9**64
+    assert torch.equal(quantizer.cells(quantizer.midpoints(cells)), cells)
+    for what in (
+        lambda: quantizer.cells_to_ids(cells),
+        lambda: quantizer.latents_to_ids(u),
+        lambda: quantizer.ids_to_latents(cells),
+        quantizer.codebook,
+    ):
+        with pytest.raises(ValueError, match=rf"at most {MAX_CODES} codes can have ids, got 2\^203"):
+            what()
+
+
+def test_as_many_codes_as_have_ids_have_them_all():
+    quantizer = ScalarQuantizer((1 << 23, 2))
+    assert quantizer.has_ids and not ScalarQuantizer((1 << 23, 3)).has_ids
+    last = torch.tensor([[(1 << 23) - 1, 1]])
+    assert quantizer.cells_to_ids(last).tolist() == [MAX_CODES - 1]
+    assert torch.equal(quantizer.cells(quantizer.ids_to_latents(torch.tensor([MAX_CODES - 1]))), last)
 
 
 def test_it_has_nothing_to_train_and_nothing_to_store():

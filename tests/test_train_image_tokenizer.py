@@ -1,6 +1,8 @@
 """Laws of pipelines/train_image_tokenizer.py: it learns, tells the truth about it, and resumes to the bit."""
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,12 @@ from tests.doubles import SIZE, ToySource, toy_image_tokenizer, toy_pictures
 from tokenloom.models.image_metrics import psnr
 from tokenloom.pipelines import train_image_tokenizer as file
 from tokenloom.pipelines.checkpoint import load_checkpoint
+from tokenloom.pipelines.picture_codec import open_picture_codec
 from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER
 from tokenloom.pipelines.train_image_tokenizer import (
     OVERFIT_DB,
     ImageTokenizerRecipe,
+    bits_per_pixel,
     diagnose,
     losses_of,
     overfit_one,
@@ -76,7 +80,7 @@ def test_training_improves_on_the_linear_start_and_writes_curves_and_pictures(tm
             assert picture.width > 50 and len(picture.convert("RGB").getcolors(1 << 16)) > 2
 
 
-@pytest.mark.parametrize("options", [{}, {"adversarial": 0.1}, {"freeze_encoder": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"adversarial": 0.1}, {"freeze_encoder": True}, {"bits": 0.01}], ids=str)
 def test_killed_and_resumed_it_ends_in_the_same_bits(tmp_path, options):
     """With the fused optimizer and channels-last weights that training here uses."""
 
@@ -96,6 +100,36 @@ def test_killed_and_resumed_it_ends_in_the_same_bits(tmp_path, options):
     a, b = bits(tmp_path / "whole"), bits(tmp_path / "killed")
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
     assert resumed.fingerprint == whole.fingerprint
+
+
+def test_the_dearer_a_bit_the_fewer_are_spent_and_the_coarser_the_pictures(tmp_path):
+    images = to_range(Ramps()(VALIDATION_NUMBER, 256)[0])  # what training validates on
+    config = replace(CONFIG, levels=(63, 31, 31))
+    spent, errors = [], []
+    for weight in (1e-3, 0.1):
+        out = tmp_path / str(weight)
+        paid = recipe(steps=80, batch_size=16, learning_rate=5e-3, evaluate_every=80, bits=weight)
+        trained, words = run(out, config=config, recipe=paid)
+        codec = open_picture_codec(save(trained, out))
+        assert codec.entropy_model.config.bit_weight == weight
+        counted = float(re.findall(r"bits_per_pixel (\S+)", " ".join(words))[-1])
+        spent.append(bits_per_pixel(trained, codec.entropy_model, images))
+        assert spent[-1] == pytest.approx(counted, rel=1e-3)
+        errors.append(quality(trained))
+    assert spent[1] < 0.8 * spent[0] and errors[1] < errors[0] - 4
+
+
+def test_codes_without_ids_are_trained_for_files_alone(tmp_path):
+    config = replace(CONFIG, levels=(5,) * 20)
+    with pytest.raises(ValueError, match="codes can have ids"):
+        run(tmp_path / "ids", config=config)
+    trained, words = run(tmp_path / "files", config=config, recipe=recipe(bits=0.01))
+    assert trained.config == config and "2^46 codes" in words[0]
+
+
+def save(tokenizer: ImageTokenizer, out: Path) -> Path:
+    tokenizer.save_pretrained(out)
+    return out
 
 
 def test_the_same_seed_gives_the_same_tokenizer_and_another_seed_another(tmp_path):
@@ -189,7 +223,8 @@ def test_uint8_becomes_the_range_of_the_tokenizer():
 def test_the_diagnosis_counts_codes_levels_and_bits_as_by_hand(monkeypatch):
     tokenizer = toy_image_tokenizer()
     ids = torch.tensor([[[0, 0], [5, 5]], [[5, 11], [0, 0]]])
-    monkeypatch.setattr(tokenizer, "encode", lambda images: ids)
+    cells = tokenizer.quantizer.cells(tokenizer.quantizer.ids_to_latents(ids))
+    monkeypatch.setattr(tokenizer, "encode_cells", lambda images: cells)
     monkeypatch.setattr(file, "ssim", lambda a, b: torch.ones(len(a)))  # 8 pixels are fewer than its window
     scores, reconstructions, levels = diagnose(tokenizer, toy_pictures()[:2])
     assert scores["codes_in_use"] == 3

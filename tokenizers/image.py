@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .linear_code import least_squares, principal_axes, unit_projection
 from .pretrained import Pretrained
 from .protocol import check_images, check_size, crop, fingerprint_of
-from .scalar_quantizer import ScalarQuantizer
+from .scalar_quantizer import SLOPE, ScalarQuantizer
 
 STEM = 4  # pixels per side of the squares on which the finest level works
 FORMAT_VERSION = 1
@@ -179,7 +179,7 @@ class ImageTokenizer(nn.Module, Pretrained):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Training pass. Pictures (B, 3, H, W), sides divisible by the stride -> pictures, latents z_q (B, D, h, w)."""
         z_e = self.encoder(images)
-        z_q = rearrange(self.quantizer(rearrange(z_e, "B D h w -> B h w D")), "B h w D -> B D h w")
+        z_q = rearrange(self.quantizer(rearrange(z_e.float(), "B D h w -> B h w D")), "B h w D -> B D h w")
         return self.decoder(z_q), z_q
 
     @torch.no_grad()
@@ -194,10 +194,20 @@ class ImageTokenizer(nn.Module, Pretrained):
     @torch.no_grad()
     def encode_unchecked(self, images: Tensor) -> Tensor:
         """As `encode`, of pictures that are sure to be in range: on a device, looking would mean waiting for it."""
+        self.quantizer.check_ids()
+        return self.quantizer.cells_to_ids(self.quantizer.cells(self.bounded(images)))
+
+    def bounded(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) -> where the encoder would have the latents, u (B, h, w, D) in (-1, 1)."""
         stride = self.config.stride
         pad_h, pad_w = -images.shape[2] % stride, -images.shape[3] % stride
         z_e = self.encoder(F.pad(images, (0, pad_w, 0, pad_h), mode="replicate"))
-        return self.quantizer.latents_to_ids(self.quantizer.bound(rearrange(z_e, "B D h w -> B h w D")))
+        return self.quantizer.bound(rearrange(z_e, "B D h w -> B h w D"))
+
+    @torch.no_grad()
+    def encode_cells(self, images: Tensor) -> Tensor:
+        """As `encode`, to int64 cells (B, h, w, D): codes have them however many there are."""
+        return self.quantizer.cells(self.bounded(check_images(images)))
 
     @torch.no_grad()
     def decode(self, ids: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
@@ -210,15 +220,34 @@ class ImageTokenizer(nn.Module, Pretrained):
             raise ValueError(f"ids must be (B, h, w), got {tuple(ids.shape)}")
         if size is not None:
             check_size(size, self.grid(size), ids)
-        latents = rearrange(self.quantizer.ids_to_latents(ids), "B h w D -> B D h w")
-        return crop(self.decoder(latents).clamp(-1, 1), size)
+        return self._decoded(self.quantizer.ids_to_latents(ids), size)
 
     @torch.no_grad()
-    def start_linear(self, images: Tensor) -> None:
-        """Set the two linear maps to the best linear code of `images` (N, 3, H, W): PCA in, least squares out."""
+    def decode_cells(self, cells: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
+        """As `decode`, of int64 cells (B, h, w, D)."""
+        if size is not None:
+            check_size(size, self.grid(size), cells[..., 0])
+        return self._decoded(self.quantizer.midpoints(cells), size)
+
+    def _decoded(self, latents: Tensor, size: tuple[int, ...] | None) -> Tensor:
+        return crop(self.decoder(rearrange(latents, "B h w D -> B D h w")).clamp(-1, 1), size)
+
+    @torch.no_grad()
+    def start_linear(self, images: Tensor, step: float | None = None) -> None:
+        """Set the two linear maps to the best linear code of `images` (N, 3, H, W): PCA in, least squares out.
+
+        The cells of each axis hold as many squares one as another; or, for codes of which likely ones will cost less
+        than others, the cells near the mean are `step` wide on every axis that has enough of them, in the length of a
+        vector of pixels.
+        """
         side = self.config.stride
         squares = rearrange(images, "N C (h p) (w q) -> (N h w) (C p q)", p=side, q=side)
-        weight, bias = unit_projection(squares, principal_axes(squares, len(self.config.levels)))
+        axes = principal_axes(squares, len(self.config.levels))
+        weight, bias = unit_projection(squares, axes)
+        if step is not None:
+            wide = 2 / SLOPE / self.quantizer.levels / step  # axes times this have cells of `step`
+            weight *= (wide / weight.norm(dim=0)).clamp(max=1)
+            bias = -squares.mean(0) @ weight
         back, back_bias = least_squares(self.quantizer(squares @ weight + bias), squares)
         self.encoder.linear.weight.copy_(rearrange(weight, "(C p q) D -> D C p q", C=3, p=side))
         cast(Tensor, self.encoder.linear.bias).copy_(bias)

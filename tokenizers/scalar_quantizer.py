@@ -3,7 +3,8 @@
 D dimensions, L levels of a dimension, u a bounded coordinate in (-1, 1). The bound is 2 sigmoid(1.6 z) - 1 (iFSQ,
 arXiv:2601.17124): close to the Gaussian's distribution function, so unit-normal z spreads evenly over the cells.
 Dimension d is cut into L_d equal cells; a cell's latent is its midpoint (2 i + 1 - L) / L. An id is the number whose
-digits are the cells, dimension 0 the least: id = sum_d i_d prod_{e<d} L_e.
+digits are the cells, dimension 0 the least: id = sum_d i_d prod_{e<d} L_e. Where there are more than `MAX_CODES` codes
+they have no ids: that is for files, whose codes are told cell by cell, and not for models.
 """
 
 import math
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 MAX_CODES = 1 << 24
+SLOPE = 0.8  # of the bound at 0
 
 
 class ScalarQuantizer(nn.Module):
@@ -24,16 +26,30 @@ class ScalarQuantizer(nn.Module):
         super().__init__()
         if not levels or min(levels) < 2:
             raise ValueError(f"every dimension needs at least 2 levels, got {levels}")
-        if math.prod(levels) > MAX_CODES:
-            raise ValueError(f"at most {MAX_CODES} codes fit, got {math.prod(levels)} from levels {levels}; use fewer")
-        strides = [math.prod(levels[:d]) for d in range(len(levels))]
         self.num_codes = math.prod(levels)
+        strides = [math.prod(levels[:d]) if self.has_ids else 0 for d in range(len(levels))]
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         self.register_buffer("strides", torch.tensor(strides), persistent=False)
 
+    @property
+    def has_ids(self) -> bool:
+        return self.num_codes <= MAX_CODES
+
+    def check_ids(self) -> None:
+        """Refuse to number the codes where they are too many.
+
+        Raises:
+            ValueError: they are.
+        """
+        if not self.has_ids:
+            raise ValueError(
+                f"at most {MAX_CODES} codes can have ids, got 2^{math.log2(self.num_codes):.0f} from levels "
+                f"{tuple(self.levels.tolist())}; use fewer"
+            )
+
     def bound(self, z: Tensor) -> Tensor:
         """Real z (..., D) -> u (..., D) in (-1, 1)."""
-        return 2 * torch.sigmoid(1.6 * z) - 1
+        return 2 * torch.sigmoid(2 * SLOPE * z) - 1
 
     def cells(self, u: Tensor) -> Tensor:
         """Bounded u (..., D) -> int64 cells (..., D), cell d in [0, L_d); what lies outside goes to the end cell."""
@@ -49,9 +65,14 @@ class ScalarQuantizer(nn.Module):
         u = self.bound(z)
         return u + (self.midpoints(self.cells(u)) - u).detach()
 
+    def cells_to_ids(self, cells: Tensor) -> Tensor:
+        """Int64 cells (..., D) -> int64 ids (...)."""
+        self.check_ids()
+        return (cells * self.strides).sum(-1)
+
     def latents_to_ids(self, latents: Tensor) -> Tensor:
         """Latents (..., D), on the grid or near it -> int64 ids (...) of the nearest midpoints."""
-        return (self.cells(latents) * self.strides).sum(-1)
+        return self.cells_to_ids(self.cells(latents))
 
     def ids_to_latents(self, ids: Tensor) -> Tensor:
         """Int64 ids (...) in [0, num_codes) -> float32 latents (..., D).
@@ -59,12 +80,14 @@ class ScalarQuantizer(nn.Module):
         Raises:
             ValueError: an id lies outside the codebook.
         """
+        self.check_ids()
         if ids.numel() and (ids.min() < 0 or ids.max() >= self.num_codes):
             raise ValueError(f"ids must lie in [0, {self.num_codes}), got {int(ids.min())} to {int(ids.max())}")
         return self._latents(ids)
 
     def codebook(self) -> Tensor:
         """Every latent in the order of the ids: float32 (num_codes, D)."""
+        self.check_ids()
         return self._latents(torch.arange(self.num_codes, device=self.levels.device))
 
     def _latents(self, ids: Tensor) -> Tensor:

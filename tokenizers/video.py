@@ -162,6 +162,7 @@ class VideoTokenizer(nn.Module, Pretrained):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.quantizer = ScalarQuantizer(config.levels)
+        self.quantizer.check_ids()
         name_layers(self)
 
     @property

@@ -1,0 +1,118 @@
+"""Laws of tokenizers/code_packer.py: unpack undoes pack, at the bits that the model counts, by exact arithmetic."""
+
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+
+from tests.test_entropy_model import toy
+from tokenloom.tokenizers.code_packer import MAX_WEIGHT, MOST, UNIT, WEIGHT, CodePacker, _applied, _lines
+from tokenloom.tokenizers.entropy_model import ABOVE, LEFT
+
+MANY = (127, 31, 11, 7, 5, 3, 3, 2)
+
+
+def random_codes(model, *grid: int, seed: int = 0) -> torch.Tensor:
+    """Cells (h, w, D)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randint(level, grid, generator=generator) for level in model.config.levels], dim=-1)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 9), (7, 1), (2, 3), (6, 11), (13, 4)], ids=str)
+@pytest.mark.parametrize(("levels", "groups"), [((3,), 1), ((9, 5, 3, 2), 2), (MANY, 4)], ids=str)
+def test_unpacking_undoes_packing(grid, levels, groups):
+    model = toy(1, levels, groups)
+    packer, codes = CodePacker(model), random_codes(model, *grid)
+    assert torch.equal(packer.unpack(packer.pack(codes), grid), codes)
+
+
+def test_the_bytes_are_as_many_as_the_model_counts():
+    """What rounding costs, and the fineness of scales, is far below a percent."""
+    model = toy(2, MANY, 4)
+    codes = random_codes(model, 24, 30)
+    latents = rearrange(model.quantizer.midpoints(codes), "h w D -> 1 D h w")
+    counted = float(model(latents).detach().sum()) / 8
+    assert len(CodePacker(model).pack(codes)) == pytest.approx(counted, rel=0.004, abs=12)
+
+
+def test_every_code_is_told_after_those_that_it_is_foretold_by():
+    height, width = 5, 8
+    told = np.zeros((height, width), bool)
+    for rows, columns in _lines(height, width):
+        for row, column in zip(rows, columns, strict=True):
+            assert told[max(0, row - ABOVE) : row, max(0, column - ABOVE) : column + ABOVE + 1].all()
+            assert told[row, max(0, column - LEFT) : column].all()
+        assert not told[rows, columns].any()
+        told[rows, columns] = True
+    assert told.all()
+
+
+def test_layers_are_exact_at_their_limits():
+    """Beside Python's whole numbers, which have no limit, and in another order of the sums."""
+    random = np.random.default_rng(0)
+    x = random.integers(-MOST, MOST + 1, (7, 300)).astype(np.float64)
+    weight = random.integers(-MAX_WEIGHT, MAX_WEIGHT + 1, (300, 5)).astype(np.float64)
+    bias = random.integers(-MAX_WEIGHT, MAX_WEIGHT + 1, 5).astype(np.float64) * UNIT
+    expected = [
+        [
+            (sum(int(a) * int(b) for a, b in zip(row, column, strict=True)) + int(c)) // WEIGHT
+            for column, c in zip(weight.T, bias, strict=True)
+        ]
+        for row in x
+    ]
+    assert _applied(x, (weight, bias)).astype(np.int64).tolist() == expected
+    order = random.permutation(300)
+    assert np.array_equal(_applied(x[:, order], (weight[order], bias)), _applied(x, (weight, bias)))
+
+
+def test_damage_is_refused_or_gives_other_codes_and_never_more():
+    model = toy(3, MANY, 4)
+    packer, codes = CodePacker(model), random_codes(model, 6, 7)
+    data = packer.pack(codes)
+    refused = 0
+    for at in range(len(data)):
+        broken = data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+        try:
+            assert not torch.equal(packer.unpack(broken, (6, 7)), codes)
+        except ValueError:
+            refused += 1
+    assert refused > 0.9 * len(data)
+    for end in range(0, len(data), 3):
+        with pytest.raises(ValueError, match="cut off|damaged"):
+            packer.unpack(data[:end], (6, 7))
+
+
+def test_another_grid_or_model_is_refused():
+    model = toy(4, MANY, 4)
+    packer, codes = CodePacker(model), random_codes(model, 6, 7)
+    data = packer.pack(codes)
+    for wrong in ((6, 8), (5, 7), (7, 6)):
+        with pytest.raises(ValueError, match="damaged|cut off"):
+            packer.unpack(data, wrong)
+    other = CodePacker(toy(5, MANY, 4))
+    assert other.fingerprint != packer.fingerprint == CodePacker(toy(4, MANY, 4)).fingerprint
+    with pytest.raises(ValueError, match="damaged|cut off"):
+        other.unpack(data, (6, 7))
+
+
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [
+        (torch.zeros(2, 2, dtype=torch.long), r"must be \(h, w, 4\)"),
+        (torch.zeros(0, 3, 4, dtype=torch.long), r"must be \(h, w, 4\)"),
+        (torch.zeros(2, 3, 5, dtype=torch.long), r"must be \(h, w, 4\)"),
+        (torch.tensor([[[0, 0, 3, 0]]]), "must lie in"),
+        (torch.tensor([[[0, -1, 0, 0]]]), "must lie in"),
+    ],
+)
+def test_what_is_no_grid_of_codes_is_refused(codes, told):
+    with pytest.raises(ValueError, match=told):
+        CodePacker(toy()).pack(codes)
+
+
+def test_weights_that_sums_could_not_hold_are_refused():
+    model = toy()
+    with torch.no_grad():
+        model.mix.weight[0, 0] = 300.0
+    with pytest.raises(ValueError, match="within 256 of 0"):
+        CodePacker(model)
