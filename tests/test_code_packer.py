@@ -6,7 +6,21 @@ import torch
 from einops import rearrange
 
 from tests.test_entropy_model import toy
-from tokenloom.tokenizers.code_packer import MAX_WEIGHT, MOST, UNIT, WEIGHT, CodePacker, _applied, _lines
+from tokenloom.tokenizers.ans import PRECISION
+from tokenloom.tokenizers.code_packer import (
+    FINE,
+    MAX_WEIGHT,
+    MOST,
+    REACH,
+    STEPS_PER_OCTAVE,
+    UNIT,
+    WEIGHT,
+    CodePacker,
+    _applied,
+    _inverses,
+    _lines,
+    _logistic,
+)
 from tokenloom.tokenizers.entropy_model import ABOVE, LEFT
 
 MANY = (127, 31, 11, 7, 5, 3, 3, 2)
@@ -63,6 +77,16 @@ def test_layers_are_exact_at_their_limits():
     assert _applied(x, (weight, bias)).astype(np.int64).tolist() == expected
     order = random.permutation(300)
     assert np.array_equal(_applied(x[:, order], (weight[order], bias)), _applied(x, (weight, bias)))
+
+
+def test_no_processor_could_round_the_tables_otherwise():
+    """What is rounded lies clear of the halves, by far more than exp and powers differ between libraries."""
+    x = np.arange(-REACH * FINE, REACH * FINE + 1) / FINE
+    scales = WEIGHT * 2 ** (8 - np.arange(81) / STEPS_PER_OCTAVE)
+    for values, table in (((1 << PRECISION) / (1 + np.exp(-x)), _logistic()), (scales, _inverses())):
+        inexact = values[np.abs(values % 1 - 0.5) < 0.5]  # powers of two are whole, whoever computes them
+        assert np.abs(inexact % 1 - 0.5).min() > 1e-7 and np.abs(values - table).max() <= 0.5
+    assert _logistic()[REACH * FINE] == 1 << PRECISION - 1 and (np.diff(_logistic()) >= 0).all()
 
 
 def test_damage_is_refused_or_gives_other_codes_and_never_more():

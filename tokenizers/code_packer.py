@@ -12,6 +12,7 @@ a time. h w grid of codes, D latent dimensions, L levels of one, n codes of a li
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import groupby
 from typing import cast
 
 import numpy as np
@@ -90,7 +91,7 @@ class CodePacker:
         symbols: list[Ints] = []  # of each line and dimension: start and end of what was there, (2, n)
         for rows, columns in _lines(*grid):
             told = cells[rows, columns]  # (n, D)
-            values = self._values(told)
+            values = _units(told, np.array(self.levels))
             for dimension, borders in self._borders(canvas, rows, columns, values):
                 at = np.arange(len(rows)), told[:, dimension]
                 symbols.append(np.stack([borders[at], borders[at[0], at[1] + 1]]))
@@ -118,7 +119,7 @@ class CodePacker:
                     cell = bisect_right(row, decoder.slot()) - 1
                     decoder.take(row[cell], row[cell + 1] - row[cell])
                     told[number, dimension] = cell
-                values[:, dimension] = self._values(told)[:, dimension]
+                values[:, dimension] = _units(told[:, dimension], self.levels[dimension])
             cells[rows, columns] = told
             self._paint(canvas, rows, columns, values)
         decoder.finish()
@@ -129,11 +130,6 @@ class CodePacker:
         canvas = np.zeros((height + ABOVE, width + 2 * ABOVE, len(self.levels) + 1))
         canvas[ABOVE:, ABOVE:-ABOVE, -1] = UNIT
         return canvas
-
-    def _values(self, cells: Ints) -> Floats:
-        """Cells (n, D) -> latents (n, D), in units."""
-        levels = np.array(self.levels)
-        return ((2 * cells + 1 - levels) * UNIT // levels).astype(np.float64)
 
     def _paint(self, canvas: Floats, rows: Ints, columns: Ints, values: Floats) -> None:
         canvas[rows + ABOVE, columns + ABOVE, :-1] = values
@@ -150,17 +146,20 @@ class CodePacker:
             means, scales = np.split(found.astype(np.int64), 2, axis=1)  # (n, dimensions of the group)
             low, high = (int(scale * UNIT) for scale in SCALES)
             octaves = ((scales.clip(low, high) - low) * STEPS_PER_OCTAVE + UNIT // 2) // UNIT
-            for number, dimension in enumerate(group):
-                yield dimension, self._cut(self.levels[dimension], means[:, number], self.inverses[octaves[:, number]])
+            for levels, alike in groupby(group, self.levels.__getitem__):  # at once, as far as they have as many levels
+                dimensions = [*alike]
+                told = slice(dimensions[0] - group.start, dimensions[-1] + 1 - group.start)
+                borders = self._cut(levels, means[:, told], self.inverses[octaves[:, told]])
+                yield from ((dimension, borders[:, number]) for number, dimension in enumerate(dimensions))
 
     def _cut(self, levels: int, means: Ints, inverses: Ints) -> Ints:
-        """A logistic distribution cut at the borders of the cells, each of which gets some of it: (n, L + 1)."""
+        """Logistic distributions (...) cut at the borders of cells, each of which gets some of it: (..., L + 1)."""
         inner = (2 * np.arange(1, levels) - levels) * UNIT // levels
-        x = (inner - means.clip(-MOST, MOST)[:, None]) * inverses[:, None] // (WEIGHT * UNIT // FINE)
+        x = (inner - means.clip(-MOST, MOST)[..., None]) * inverses[..., None] // (WEIGHT * UNIT // FINE)
         shares = self.logistic[x.clip(-REACH * FINE, REACH * FINE) + REACH * FINE]
         total = 1 << PRECISION
-        ends = np.zeros((len(means), 1), np.int64)
-        shares = np.concatenate([ends, shares, ends + total], axis=1)
+        ends = np.zeros((*means.shape, 1), np.int64)
+        shares = np.concatenate([ends, shares, ends + total], axis=-1)
         return np.arange(levels + 1) + shares * (total - levels) // total
 
 
@@ -171,6 +170,11 @@ def _lines(height: int, width: int) -> Iterator[tuple[Ints, Ints]]:
         columns = line - SLANT * rows
         on = (columns >= 0) & (columns < width)
         yield rows[on], columns[on]
+
+
+def _units(cells: Ints, levels: Ints | int) -> Floats:
+    """Cells -> their latents, in units."""
+    return ((2 * cells + 1 - levels) * UNIT // levels).astype(np.float64)
 
 
 def _layer(layer: nn.Module) -> Layer:
