@@ -40,6 +40,11 @@ class ImageTokenizerRecipe(ReconstructionRecipe):
     plain: float = 0.0  # weight of what codes of squares of one color say beyond the color
     bits: float = 0.0  # weight of a bit per pixel, as an entropy model that is trained beside counts them; 0: none
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.plain and self.bits:
+            raise ValueError("plain is for codes that models learn, bits for files; leave one of them out")
+
 
 def plain_excess(tokenizer: ImageTokenizer, images: Tensor, z_q: Tensor) -> Tensor:
     """Mean squared distance of codes from the linear code, counted where a square has one color.
@@ -59,8 +64,8 @@ def plain_excess(tokenizer: ImageTokenizer, images: Tensor, z_q: Tensor) -> Tens
 def step_of(bits: float) -> float:
     """The width of cells at which a bit more saves as much error as it costs.
 
-    A cell of width s on one axis adds s^2 / 12 to the error of a square, a third of whose pixels' values are counted as
-    pixels, and one bit more halves s: s^2 / 12 x 2 ln 2 / 3 = `bits`.
+    On one axis, cells of width s add s^2 / 12 to the squared error of a square, the mean of which is taken over 3 p
+    values of p pixels; a bit more, 1 / p bits per pixel, halves s. So s^2 / 12 x 2 ln 2 / (3 p) = `bits` / p.
     """
     return math.sqrt(18 * bits / math.log(2))
 
@@ -68,21 +73,27 @@ def step_of(bits: float) -> float:
 class BitsPenalty(nn.Module):
     """Bits per pixel of the codes, as an entropy model counts them that is trained by the same sum."""
 
-    def __init__(self, levels: tuple[int, ...], weight: float, storage_dtype: str):
+    def __init__(self, config: EntropyModelConfig, init: EntropyModel | None = None):
         super().__init__()
-        self.entropy_model = EntropyModel(
-            EntropyModelConfig(levels=levels, bit_weight=weight, storage_dtype=storage_dtype)
-        )
+        self.entropy_model = EntropyModel(config)
+        if init is not None:
+            self.entropy_model.load_state_dict(init.state_dict())
 
     def forward(self, images: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
         return self.entropy_model.config.bit_weight * self.entropy_model(z_q).sum() / images[:, 0].numel()
 
 
-def losses_of(tokenizer: ImageTokenizer, recipe: ImageTokenizerRecipe) -> ReconstructionLosses:
+def losses_of(
+    tokenizer: ImageTokenizer, recipe: ImageTokenizerRecipe, entropy_model: EntropyModel | None = None
+) -> ReconstructionLosses:
     """What training minimizes."""
     if recipe.bits:
-        config = tokenizer.config
-        return ReconstructionLosses(tokenizer, recipe, BitsPenalty(config.levels, recipe.bits, config.storage_dtype))
+        config = EntropyModelConfig(
+            levels=tokenizer.config.levels, bit_weight=recipe.bits, storage_dtype=tokenizer.config.storage_dtype
+        )
+        if entropy_model is not None:
+            config = replace(entropy_model.config, bit_weight=recipe.bits, storage_dtype=config.storage_dtype)
+        return ReconstructionLosses(tokenizer, recipe, BitsPenalty(config, entropy_model))
 
     def penalty(images: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
         return recipe.plain * plain_excess(tokenizer, images, z_q)
@@ -121,12 +132,13 @@ def train_image_tokenizer(
     *,
     resume: bool = False,
     init: ImageTokenizer | None = None,
+    init_entropy_model: EntropyModel | None = None,
     device: str | torch.device = "cpu",
     workers: int = 0,
     say: Callable[[str], None] = print,
 ) -> ImageTokenizer:
     """Train on `source` and return the tokenizer; checkpoints, curves and pictures are written under `out`.
-    `workers` processes read the batches ahead.
+    `workers` processes read the batches ahead. With `recipe.bits` the entropy model is saved in `out`, too.
 
     Raises:
         ValueError: the pictures cannot be learned from.
@@ -154,7 +166,7 @@ def train_image_tokenizer(
         write_png(out / "levels.png", level_histogram(levels))
         return scores
 
-    losses = losses_of(tokenizer, recipe)
+    losses = losses_of(tokenizer, recipe, init_entropy_model)
     batches = batches_in_range(source, recipe.batch_size, device, workers)
     trained = train_reconstruction(
         losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say

@@ -40,13 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     device = open_device(arguments.device)
     tokenizer = open_any_image_tokenizer(arguments.tokenizer).to(device)
-    if arguments.search and not isinstance(tokenizer, ImageTokenizer):
-        raise ValueError(f"--search is for learned image tokenizers, and {arguments.tokenizer} is none; leave it out")
     if has_entropy_model(arguments.tokenizer):
         code = by_files(open_picture_codec(arguments.tokenizer, device), search=arguments.search)
+    elif not arguments.search:
+        code = by_codes(tokenizer, device)
+    elif isinstance(tokenizer, ImageTokenizer):
+        code = by_codes(tokenizer, device, partial(search_codes, tokenizer, steps=arguments.search))
     else:
-        encode = partial(search_codes, tokenizer, steps=arguments.search) if arguments.search else None
-        code = by_codes(tokenizer, device, encode)
+        raise ValueError(f"--search is for learned image tokenizers, and {arguments.tokenizer} is none; leave it out")
     examples = open_examples(arguments.data)
     width = max(len("picture"), *(len(entry.key) for entry in examples.entries))
 

@@ -175,6 +175,7 @@ def train_text(arguments: argparse.Namespace) -> int:
 
 
 def train_image(arguments: argparse.Namespace) -> int:
+    from tokenloom.pipelines.picture_codec import has_entropy_model, open_picture_codec
     from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER, open_source, random_crop
     from tokenloom.pipelines.train_image_tokenizer import (
         ImageTokenizerRecipe,
@@ -192,6 +193,7 @@ def train_image(arguments: argparse.Namespace) -> int:
         reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
         print(f"one picture reached {reached:.1f} dB")
         return 0
+    goes_on = init is not None and recipe.bits > 0 and has_entropy_model(arguments.init)
     trained = train_image_tokenizer(
         config,
         recipe,
@@ -199,6 +201,7 @@ def train_image(arguments: argparse.Namespace) -> int:
         arguments.out,
         resume=bool(arguments.resume),
         init=init,
+        init_entropy_model=open_picture_codec(arguments.init).entropy_model if goes_on else None,
         device=open_device(arguments.device or "cpu"),
         workers=arguments.workers or 0,
     )

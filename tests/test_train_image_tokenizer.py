@@ -127,6 +127,19 @@ def test_codes_without_ids_are_trained_for_files_alone(tmp_path):
     assert trained.config == config and "2^46 codes" in words[0]
 
 
+def test_training_for_files_goes_on_from_both_models(tmp_path):
+    first, _ = run(tmp_path / "first", recipe=recipe(bits=0.01))
+    codec = open_picture_codec(save(first, tmp_path / "first"))
+    still = recipe(bits=0.02, steps=1, learning_rate=0.0)
+    options = {"recipe": still, "init": codec.tokenizer, "init_entropy_model": codec.entropy_model}
+    trained, _ = run(tmp_path / "second", **options)
+    again = open_picture_codec(save(trained, tmp_path / "second"))
+    assert again.tokenizer.fingerprint == codec.tokenizer.fingerprint
+    ours, theirs = again.entropy_model.state_dict(), codec.entropy_model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert again.entropy_model.config == replace(codec.entropy_model.config, bit_weight=0.02)
+
+
 def save(tokenizer: ImageTokenizer, out: Path) -> Path:
     tokenizer.save_pretrained(out)
     return out
@@ -232,6 +245,11 @@ def test_the_diagnosis_counts_codes_levels_and_bits_as_by_hand(monkeypatch):
     assert torch.equal(reconstructions, tokenizer.decode(ids, (SIZE, SIZE)))
     # levels are 4 and 3: id 0 is cells (0, 0), id 5 is (1, 1), id 11 is (3, 2)
     torch.testing.assert_close(levels, torch.tensor([[0.5, 0.375, 0, 0.125], [0.5, 0.375, 0.125, 0]]))
+
+
+def test_what_plain_squares_say_and_what_bits_cost_are_not_weighed_together():
+    with pytest.raises(ValueError, match="leave one of them out"):
+        recipe(plain=1.0, bits=0.01)
 
 
 @pytest.mark.parametrize("changes", [{"steps": 0}, {"batch_size": 0}])

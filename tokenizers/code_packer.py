@@ -66,7 +66,7 @@ class CodePacker:
             entropy_model.state_dict(),
             getattr(torch, config.storage_dtype),
         )
-        above, left = (cast(Tensor, part.weight).detach() for part in (entropy_model.above, entropy_model.left))
+        above, left = (part.weight.detach() for part in (entropy_model.above, entropy_model.left))
         cells = [above[:, :, row, column] for row in range(ABOVE) for column in range(2 * ABOVE + 1)]
         cells += [left[:, :, 0, column] for column in range(LEFT)]
         self.near = _whole(torch.cat(cells, dim=1), cast(Tensor, entropy_model.above.bias))
