@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import permutations
 
+import numpy as np
 import torch
 from einops import rearrange
+from PIL import Image
 from torch import Tensor, nn
 
 from tokenloom.data.loader import generator_of
@@ -18,6 +20,7 @@ from tokenloom.models.transformer import SharedTransformer, TransformerConfig
 from tokenloom.pipelines.text_to_image import TextToImagePipeline, words_of
 from tokenloom.pipelines.train_reconstruction import to_range
 from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from tokenloom.tokenizers.entropy_model import EntropyModel, EntropyModelConfig
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from tokenloom.tokenizers.sequence import Packed, media_positions, prompt_batch, text_positions
 from tokenloom.tokenizers.text import TextTokenizer
@@ -71,6 +74,22 @@ def toy_image_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> Imag
     if alive:
         awaken(tokenizer, seed)
     return tokenizer.eval()
+
+
+def toy_entropy_model(seed: int = 0, *, levels: tuple[int, ...] = (9, 5, 3, 2), num_groups: int = 2) -> EntropyModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = EntropyModel(EntropyModelConfig(levels=levels, width=16, num_groups=num_groups))
+    awaken(model, seed)
+    return model.eval()
+
+
+def toy_photo(width: int = 48, height: int = 32, seed: int = 0) -> Image.Image:
+    """Soft ramps with some noise: what JPEG is made for."""
+    y, x = np.mgrid[0:height, 0:width]
+    ramps = np.stack([x * 5, y * 7, 255 - (x + y) * 3], axis=-1)
+    noise = np.random.default_rng(seed).normal(0, 12, ramps.shape)
+    return Image.fromarray((ramps + noise).clip(0, 255).astype(np.uint8))
 
 
 def toy_video_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> VideoTokenizer:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from tests.test_entropy_model import toy
+from tests.doubles import toy_entropy_model
 from tokenloom.tokenizers.ans import PRECISION
 from tokenloom.tokenizers.code_packer import (
     FINE,
@@ -35,14 +35,14 @@ def random_codes(model, *grid: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("grid", [(1, 1), (1, 9), (7, 1), (2, 3), (6, 11), (13, 4)], ids=str)
 @pytest.mark.parametrize(("levels", "groups"), [((3,), 1), ((9, 5, 3, 2), 2), (MANY, 4)], ids=str)
 def test_unpacking_undoes_packing(grid, levels, groups):
-    model = toy(1, levels, groups)
+    model = toy_entropy_model(1, levels=levels, num_groups=groups)
     packer, codes = CodePacker(model), random_codes(model, *grid)
     assert torch.equal(packer.unpack(packer.pack(codes), grid), codes)
 
 
 def test_the_bytes_are_as_many_as_the_model_counts():
     """What rounding costs, and the fineness of scales, is far below a percent."""
-    model = toy(2, MANY, 4)
+    model = toy_entropy_model(2, levels=MANY, num_groups=4)
     codes = random_codes(model, 24, 30)
     latents = rearrange(model.quantizer.midpoints(codes), "h w D -> 1 D h w")
     counted = float(model(latents).detach().sum()) / 8
@@ -90,7 +90,7 @@ def test_no_processor_could_round_the_tables_otherwise():
 
 
 def test_damage_is_refused_or_gives_other_codes_and_never_more():
-    model = toy(3, MANY, 4)
+    model = toy_entropy_model(3, levels=MANY, num_groups=4)
     packer, codes = CodePacker(model), random_codes(model, 6, 7)
     data = packer.pack(codes)
     refused = 0
@@ -107,14 +107,18 @@ def test_damage_is_refused_or_gives_other_codes_and_never_more():
 
 
 def test_another_grid_or_model_is_refused():
-    model = toy(4, MANY, 4)
+    model = toy_entropy_model(4, levels=MANY, num_groups=4)
     packer, codes = CodePacker(model), random_codes(model, 6, 7)
     data = packer.pack(codes)
     for wrong in ((6, 8), (5, 7), (7, 6)):
         with pytest.raises(ValueError, match="damaged|cut off"):
             packer.unpack(data, wrong)
-    other = CodePacker(toy(5, MANY, 4))
-    assert other.fingerprint != packer.fingerprint == CodePacker(toy(4, MANY, 4)).fingerprint
+    other = CodePacker(toy_entropy_model(5, levels=MANY, num_groups=4))
+    assert (
+        other.fingerprint
+        != packer.fingerprint
+        == CodePacker(toy_entropy_model(4, levels=MANY, num_groups=4)).fingerprint
+    )
     with pytest.raises(ValueError, match="damaged|cut off"):
         other.unpack(data, (6, 7))
 
@@ -131,11 +135,11 @@ def test_another_grid_or_model_is_refused():
 )
 def test_what_is_no_grid_of_codes_is_refused(codes, told):
     with pytest.raises(ValueError, match=told):
-        CodePacker(toy()).pack(codes)
+        CodePacker(toy_entropy_model()).pack(codes)
 
 
 def test_weights_that_sums_could_not_hold_are_refused():
-    model = toy()
+    model = toy_entropy_model()
     with torch.no_grad():
         model.mix.weight[0, 0] = 300.0
     with pytest.raises(ValueError, match="within 256 of 0"):

@@ -5,18 +5,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from tests.doubles import awaken
+from tests.doubles import toy_entropy_model
 from tokenloom.tokenizers.entropy_model import EntropyModel, EntropyModelConfig
 
 LEVELS = (9, 5, 3, 2)
-
-
-def toy(seed: int = 0, levels: tuple[int, ...] = LEVELS, num_groups: int = 2) -> EntropyModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = EntropyModel(EntropyModelConfig(levels=levels, width=16, num_groups=num_groups))
-    awaken(model, seed)
-    return model.eval()
 
 
 def latents(model: EntropyModel, *shape: int, seed: int = 0) -> Tensor:
@@ -27,7 +19,7 @@ def latents(model: EntropyModel, *shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("dimension", range(len(LEVELS)))
 def test_the_cells_of_a_dimension_share_one_probability(dimension):
-    model = toy()
+    model = toy_entropy_model()
     found = latents(model, 3, 4, 5)
     total = torch.zeros(3)
     for cell in range(LEVELS[dimension]):
@@ -37,7 +29,7 @@ def test_the_cells_of_a_dimension_share_one_probability(dimension):
 
 
 def test_bits_are_those_of_a_logistic_distribution_cut_at_the_cells():
-    model = toy()
+    model = toy_entropy_model()
     found = latents(model, 2, 3, 3)
     means, scales = (part.double() for part in model.distributions(found))
     levels = torch.tensor(LEVELS)[:, None, None]
@@ -50,7 +42,7 @@ def test_bits_are_those_of_a_logistic_distribution_cut_at_the_cells():
 
 def test_bits_depend_on_no_code_that_comes_later():
     """Rows below, codes to the right, dimensions of the same and later groups; those before do count."""
-    model = toy()
+    model = toy_entropy_model()
     found = latents(model, 1, 5, 6).requires_grad_()
     for dimension, before in ((0, 0), (1, 0), (2, 2), (3, 2)):  # groups are (0, 1) and (2, 3)
         means, scales = model.distributions(found)
@@ -78,7 +70,7 @@ def test_it_learns_what_can_be_foretold():
 
 
 def test_gradients_are_finite_however_wrong_it_was():
-    model = toy()
+    model = toy_entropy_model()
     with torch.no_grad():
         for head in model.heads:
             head.weight.zero_()
@@ -91,7 +83,7 @@ def test_gradients_are_finite_however_wrong_it_was():
 
 
 def test_saved_it_is_the_same(tmp_path):
-    model = toy()
+    model = toy_entropy_model()
     model.save_pretrained(tmp_path)
     loaded = EntropyModel.from_pretrained(tmp_path)
     assert loaded.config == model.config

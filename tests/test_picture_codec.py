@@ -7,9 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.doubles import toy_image_tokenizer
-from tests.test_entropy_model import toy
-from tests.test_rate_distortion import photo
+from tests.doubles import toy_entropy_model, toy_image_tokenizer, toy_photo
 from tokenloom.data.media import MAX_PIXELS, read_image, to_pil, to_tensor
 from tokenloom.pipelines.picture_codec import HEADER, PictureCodec, has_entropy_model, open_picture_codec
 from tokenloom.pipelines.rate_distortion import by_files, compare_with_jpeg
@@ -20,7 +18,7 @@ LEVELS = (9, 5, 3, 2)
 
 
 def toy_codec(seed: int = 0) -> PictureCodec:
-    return PictureCodec(toy_image_tokenizer(seed, levels=LEVELS), toy(seed, LEVELS))
+    return PictureCodec(toy_image_tokenizer(seed, levels=LEVELS), toy_entropy_model(seed, levels=LEVELS))
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ def tokenloom(*words) -> int:
 
 @pytest.mark.parametrize("size", [(48, 32), (17, 13), (1, 1), (3, 40)], ids=str)
 def test_what_comes_back_is_what_the_tokenizer_makes_of_its_own_codes(size):
-    codec, image = toy_codec(), photo(*size)
+    codec, image = toy_codec(), toy_photo(*size)
     pixels = to_tensor(image).unsqueeze(0)
     expected = to_pil(codec.tokenizer.decode(codec.tokenizer.encode(pixels), (size[1], size[0]))[0])
     data = codec.compress(image)
@@ -48,12 +46,12 @@ def test_what_comes_back_is_what_the_tokenizer_makes_of_its_own_codes(size):
 
 def test_the_search_lowers_bits_and_errors_together():
     tokenizer = toy_image_tokenizer(alive=False, levels=LEVELS)
-    tokenizer.start_linear(torch.stack([to_tensor(photo(seed=seed)) for seed in range(8)]))
+    tokenizer.start_linear(torch.stack([to_tensor(toy_photo(seed=seed)) for seed in range(8)]))
     for weight in (0.1, 1.0):
         config = EntropyModelConfig(levels=LEVELS, width=16, num_groups=2, bit_weight=weight)
         model = EntropyModel(config)
-        model.load_state_dict(toy(0, LEVELS).state_dict())
-        codec, image = PictureCodec(tokenizer, model), photo(seed=9)
+        model.load_state_dict(toy_entropy_model(0, levels=LEVELS).state_dict())
+        codec, image = PictureCodec(tokenizer, model), toy_photo(seed=9)
         costs = []
         for steps in (0, 20):
             data = codec.compress(image, search=steps)
@@ -63,10 +61,10 @@ def test_the_search_lowers_bits_and_errors_together():
 
 
 def test_a_file_of_other_models_is_refused():
-    data = toy_codec().compress(photo())
+    data = toy_codec().compress(toy_photo())
     for other in (
-        PictureCodec(toy_image_tokenizer(1, levels=LEVELS), toy(0, LEVELS)),
-        PictureCodec(toy_image_tokenizer(0, levels=LEVELS), toy(1, LEVELS)),
+        PictureCodec(toy_image_tokenizer(1, levels=LEVELS), toy_entropy_model(0, levels=LEVELS)),
+        PictureCodec(toy_image_tokenizer(0, levels=LEVELS), toy_entropy_model(1, levels=LEVELS)),
     ):
         with pytest.raises(ValueError, match="compressed by other models"):
             other.decompress(data)
@@ -74,12 +72,12 @@ def test_a_file_of_other_models_is_refused():
 
 def test_a_tokenizer_and_an_entropy_model_of_other_levels_are_refused():
     with pytest.raises(ValueError, match="must have the levels of its tokenizer"):
-        PictureCodec(toy_image_tokenizer(), toy(0, LEVELS))
+        PictureCodec(toy_image_tokenizer(), toy_entropy_model(0, levels=LEVELS))
 
 
 def test_damaged_files_are_refused_in_one_line():
     codec = toy_codec()
-    data = codec.compress(photo())
+    data = codec.compress(toy_photo())
     for end in range(len(data)):
         with pytest.raises(ValueError) as caught:
             codec.decompress(data[:end])
@@ -98,21 +96,21 @@ def test_a_picture_that_is_too_large_is_refused_before_it_is_read():
 
 
 def test_the_header_is_as_documented():
-    data = toy_codec().compress(photo(48, 32))
+    data = toy_codec().compress(toy_photo(48, 32))
     assert data[:4] == b"TLP1" and struct.unpack("<II", data[12:20]) == (48, 32)
 
 
 def test_rate_distortion_counts_the_whole_file():
     codec = toy_codec()
-    found, _ = compare_with_jpeg(by_files(codec), photo())
-    assert found.ours.bits_per_pixel == 8 * len(codec.compress(photo())) / (48 * 32)
+    found, _ = compare_with_jpeg(by_files(codec), toy_photo())
+    assert found.ours.bits_per_pixel == 8 * len(codec.compress(toy_photo())) / (48 * 32)
 
 
 def test_commands_compress_and_decompress_what_can_be_and_tell_of_the_rest(folder, tmp_path, capsys):
     pictures, small, back = (tmp_path / name for name in ("pictures", "small", "back"))
     (pictures / "deep").mkdir(parents=True)
-    photo(seed=1).save(pictures / "one.png")
-    photo(seed=2).save(pictures / "deep" / "two.bmp")
+    toy_photo(seed=1).save(pictures / "one.png")
+    toy_photo(seed=2).save(pictures / "deep" / "two.bmp")
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
     assert tokenloom("compress", pictures, "--out", small, "--tokenizer", folder) == 1
     shown = capsys.readouterr()
@@ -125,7 +123,7 @@ def test_commands_compress_and_decompress_what_can_be_and_tell_of_the_rest(folde
     assert "2 pictures decompressed, 1 failed" in shown.out and "skipped bad.tlp: " in shown.err
     codec = open_picture_codec(folder)
     for name, seed in (("one", 1), ("deep/two", 2)):
-        expected = codec.decompress(codec.compress(photo(seed=seed)))
+        expected = codec.decompress(codec.compress(toy_photo(seed=seed)))
         assert np.array_equal(np.asarray(read_image(back / f"{name}.png")), np.asarray(expected))
 
     assert tokenloom("decompress", small / "one.tlp", "--out", tmp_path / "none") == 1  # of none that ships
@@ -134,7 +132,7 @@ def test_commands_compress_and_decompress_what_can_be_and_tell_of_the_rest(folde
 
 def test_a_tokenizer_without_entropy_model_compresses_nothing(tmp_path, capsys):
     toy_image_tokenizer().save_pretrained(tmp_path / "codes")
-    photo().save(tmp_path / "one.png")
+    toy_photo().save(tmp_path / "one.png")
     assert not has_entropy_model(tmp_path / "codes")
     words = ["compress", tmp_path / "one.png", "--out", tmp_path / "out", "--tokenizer", tmp_path / "codes"]
     assert tokenloom(*words) == 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.doubles import toy_image_tokenizer
+from tests.doubles import toy_image_tokenizer, toy_photo
 from tokenloom.pipelines.rate_distortion import (
     Rate,
     by_codes,
@@ -21,14 +21,6 @@ from tokenloom.pipelines.rate_distortion import (
 )
 from tokenloom.scripts import cli, rate_distortion
 from tokenloom.tokenizers.patches import PaletteTokenizer
-
-
-def photo(width: int = 48, height: int = 32, seed: int = 0) -> Image.Image:
-    """Soft ramps with some noise: what JPEG is made for."""
-    y, x = np.mgrid[0:height, 0:width]
-    ramps = np.stack([x * 5, y * 7, 255 - (x + y) * 3], axis=-1)
-    noise = np.random.default_rng(seed).normal(0, 12, ramps.shape)
-    return Image.fromarray((ramps + noise).clip(0, 255).astype(np.uint8))
 
 
 def jpeg_rate(image: Image.Image, quality: int, subsampling: str) -> Rate:
@@ -46,15 +38,15 @@ def test_figures_are_those_of_8_bit_pictures():
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
 @pytest.mark.parametrize("quality", [2, 30, 77, 99])
 def test_at_the_size_of_a_quality_jpeg_has_the_figures_of_that_quality(quality, subsampling):
-    expected = jpeg_rate(photo(), quality, subsampling)
-    found, _ = jpeg_at(photo(), expected.bits_per_pixel, subsampling)
+    expected = jpeg_rate(toy_photo(), quality, subsampling)
+    found, _ = jpeg_at(toy_photo(), expected.bits_per_pixel, subsampling)
     assert found.bits_per_pixel == expected.bits_per_pixel
     assert found.psnr == pytest.approx(expected.psnr, abs=0.35)  # neighbours may take the same number of bytes
     assert found.ssim == pytest.approx(expected.ssim, abs=0.02)
 
 
 def test_between_two_qualities_figures_lie_between_theirs():
-    image = photo()
+    image = toy_photo()
     low, high = jpeg_rate(image, 50, "4:4:4"), jpeg_rate(image, 60, "4:4:4")
     bits = (low.bits_per_pixel + high.bits_per_pixel) / 2
     found, _ = jpeg_at(image, bits, "4:4:4")
@@ -62,22 +54,22 @@ def test_between_two_qualities_figures_lie_between_theirs():
 
 
 def test_beyond_its_range_jpeg_is_taken_at_its_nearest():
-    image = photo()
+    image = toy_photo()
     assert jpeg_at(image, 1e-3, "4:2:0")[0] == jpeg_rate(image, 1, "4:2:0")
     assert jpeg_at(image, 1e3, "4:2:0")[0] == jpeg_rate(image, 100, "4:2:0")
 
 
 def test_a_jpeg_carries_no_metadata():
-    image = photo()
+    image = toy_photo()
     image.info["icc_profile"] = b"x" * 5000
     image.getexif()[0x010E] = "y" * 5000
-    assert jpeg_bytes(image, 50, "4:2:0") == jpeg_bytes(photo(), 50, "4:2:0")
+    assert jpeg_bytes(image, 50, "4:2:0") == jpeg_bytes(toy_photo(), 50, "4:2:0")
 
 
 @pytest.mark.parametrize(("size", "codes"), [((16, 12), 12), ((17, 13), 20)])
 def test_our_bits_are_those_of_every_code_and_the_padded_ones(size, codes):
     tokenizer = toy_image_tokenizer()
-    bits, decoded = by_codes(tokenizer)(photo(*size))
+    bits, decoded = by_codes(tokenizer)(toy_photo(*size))
     assert bits == pytest.approx(codes * math.log2(tokenizer.vocab_size))
     assert decoded.size == size
 
@@ -109,7 +101,7 @@ def test_the_command_compares_every_picture_and_names_those_it_cannot(tmp_path, 
     toy_image_tokenizer().save_pretrained(tmp_path / "codes")
     (tmp_path / "pictures").mkdir()
     for number in range(2):
-        photo(seed=number).save(tmp_path / "pictures" / f"{number}.png")
+        toy_photo(seed=number).save(tmp_path / "pictures" / f"{number}.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / "tiny.png")
     words = ["--tokenizer", tmp_path / "codes", "--data", tmp_path / "pictures", "--out", tmp_path / "out"]
     assert cli.main_of(rate_distortion.build_parser, rate_distortion.run, [*map(str, words)]) == 1
