@@ -1,5 +1,7 @@
 """Laws of tokenizers/code_packer.py: unpack undoes pack, at the bits that the model counts, by exact arithmetic."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ from tokenloom.tokenizers.code_packer import (
     _lines,
     _logistic,
 )
-from tokenloom.tokenizers.entropy_model import ABOVE, LEFT
+from tokenloom.tokenizers.entropy_model import ABOVE, LEFT, EntropyModel, EntropyModelConfig
 
 MANY = (127, 31, 11, 7, 5, 3, 3, 2)
 
@@ -87,6 +89,21 @@ def test_no_processor_could_round_the_tables_otherwise():
         inexact = values[np.abs(values % 1 - 0.5) < 0.5]  # powers of two are whole, whoever computes them
         assert np.abs(inexact % 1 - 0.5).min() > 1e-7 and np.abs(values - table).max() <= 0.5
     assert _logistic()[REACH * FINE] == 1 << PRECISION - 1 and (np.diff(_logistic()) >= 0).all()
+
+
+def test_the_bytes_are_those_of_every_machine_and_every_version():
+    """Weights and codes by a rule of whole numbers; a change of these bytes makes files unreadable: a new format."""
+    model = EntropyModel(EntropyModelConfig(levels=(31, 9, 5), width=8, num_groups=2))
+    with torch.no_grad():
+        for salt, parameter in enumerate(model.parameters()):
+            numbers = torch.arange(parameter.numel()).view(parameter.shape)
+            parameter.copy_(((numbers * 7919 + salt * 104_729) % 127 - 63) / 128)  # exact in float16, too
+    rows, columns = torch.arange(9)[:, None], torch.arange(14)[None]
+    codes = torch.stack([(rows * a + columns * b) % level for a, b, level in ((3, 5, 31), (2, 7, 9), (1, 3, 5))], -1)
+    data = CodePacker(model).pack(codes)
+    assert len(data) == 196
+    assert hashlib.sha256(data).hexdigest() == "e0d1fb910f31eef99069e2729a3e8cd02b85d6c6b9db574a3e2abcbb68e153f0"
+    assert torch.equal(CodePacker(model).unpack(data, (9, 14)), codes)
 
 
 def test_damage_is_refused_or_gives_other_codes_and_never_more():
