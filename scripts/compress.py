@@ -27,14 +27,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from tokenloom.data.files import target_names
     from tokenloom.data.find_files import find_files
     from tokenloom.pipelines.compress_files import compress_files
-    from tokenloom.pipelines.picture_codec import open_picture_codec
+    from tokenloom.pipelines.picture_codec import SUFFIX, open_picture_codec
 
     codec = open_picture_codec(arguments.tokenizer, open_device(arguments.device))
     files = find_files(arguments.paths, "image")
     summary = compress_files(files, arguments.out, codec, search=arguments.search)
-    print(f"{arguments.out}: {summary.files} pictures compressed, {len(summary.failed)} failed")
+    done = {name: target for name, target in target_names(files, SUFFIX).items() if name not in summary.failed}
+    before = sum(files[name].stat().st_size for name in done)
+    after = sum((arguments.out / target).stat().st_size for target in done.values())
+    print(
+        f"{arguments.out}: {summary.files} pictures compressed, {len(summary.failed)} failed; "
+        f"{after:,} bytes of files that had {before:,}"
+    )
     return 1 if summary.failed else 0
 
 

@@ -115,6 +115,9 @@ def test_commands_compress_and_decompress_what_can_be_and_tell_of_the_rest(folde
     assert tokenloom("compress", pictures, "--out", small, "--tokenizer", folder) == 1
     shown = capsys.readouterr()
     assert "2 pictures compressed, 1 failed" in shown.out and "skipped broken.png: " in shown.err
+    sizes = [sum(path.stat().st_size for path in folder.rglob("*.*")) for folder in (small, pictures)]
+    sizes[1] -= (pictures / "broken.png").stat().st_size
+    assert f"; {sizes[0]:,} bytes of files that had {sizes[1]:,}" in shown.out
     assert sorted(path.relative_to(small).as_posix() for path in small.rglob("*.*")) == ["deep/two.tlp", "one.tlp"]
 
     (small / "bad.tlp").write_bytes((small / "one.tlp").read_bytes()[:-4])
