@@ -8,6 +8,7 @@ from ..data.media import MediaError, read_bytes, read_image, write_png
 from ..data.progress import Progress
 from ..data.shards import Summary
 from .picture_codec import MAX_FILE_BYTES, SUFFIX, PictureCodec, read_header
+from .train_loop import is_out_of_memory
 
 
 def compress_files(
@@ -59,5 +60,10 @@ def _each(
                 reason = error.reason if isinstance(error, MediaError) else " ".join(str(error).split())
                 summary.failed[name] = reason
                 progress.note(f"skipped {MediaError(name, reason)}")
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                summary.failed[name] = "there is not enough memory for a picture of this size; shrink it"
+                progress.note(f"skipped {MediaError(name, summary.failed[name])}")
             progress.advance()
     return summary

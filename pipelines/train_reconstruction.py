@@ -199,7 +199,8 @@ def plan(
         tokenizer.vocab_size,
         math.prod(tokenizer.grid(size)),
     )
-    codebook = str(vocab_size) if vocab_size < 1e9 else f"2^{math.log2(vocab_size):.0f}"
+    has_ids = tokenizer.quantizer.has_ids
+    codebook = str(vocab_size) if has_ids else f"2^{math.log2(vocab_size):.0f}"
     flop, kept = cost(tokenizer, (3, *size))
     memory = 20 * parameters + recipe.batch_size * kept  # weights, average, gradient, two moments
     return (
@@ -207,9 +208,8 @@ def plan(
         f"{codes * math.log2(vocab_size) / math.prod(size):.3f} bits per pixel\n"
         f"{recipe.steps} steps of {recipe.batch_size}: {examples} of {' x '.join(map(str, size))}, "
         f"{flop / 1e9:.2f} GFLOP each, {flop * examples / 1e15:.2f} PFLOP in all; about {memory / 1e9:.1f} GB; "
-        f"{flop * examples / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s\n"
-        f"entropy cliff t* = {entropy_cliff(examples, vocab_size)} codes of {codes}"
-    )
+        f"{flop * examples / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
+    ) + (f"\nentropy cliff t* = {entropy_cliff(examples, vocab_size)} codes of {codes}" if has_ids else "")
 
 
 def overfit(tokenizer: Learned, media: Tensor, *, steps: int, target: float, name: str) -> float:

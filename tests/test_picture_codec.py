@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.doubles import toy_entropy_model, toy_image_tokenizer, toy_photo
 from tokenloom.data.media import MAX_PIXELS, read_image, to_pil, to_tensor
+from tokenloom.pipelines.compress_files import compress_files
 from tokenloom.pipelines.picture_codec import HEADER, PictureCodec, has_entropy_model, open_picture_codec
 from tokenloom.pipelines.rate_distortion import by_files, compare_with_jpeg
 from tokenloom.scripts import cli
@@ -131,6 +132,24 @@ def test_commands_compress_and_decompress_what_can_be_and_tell_of_the_rest(folde
 
     assert tokenloom("decompress", small / "one.tlp", "--out", tmp_path / "none") == 1  # of none that ships
     assert "compressed by models that are not here" in capsys.readouterr().err
+
+
+def test_a_picture_that_memory_does_not_hold_costs_the_others_nothing(tmp_path, capsys, monkeypatch):
+    for number in range(2):
+        toy_photo(seed=number).save(tmp_path / f"{number}.png")
+    codec = toy_codec()
+    compress = codec.compress
+
+    def starved(image, *, search=0):
+        if np.array_equal(np.asarray(image), np.asarray(toy_photo(seed=0))):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
+        return compress(image, search=search)
+
+    monkeypatch.setattr(codec, "compress", starved)
+    files = {path.name: path for path in sorted(tmp_path.glob("*.png"))}
+    summary = compress_files(files, tmp_path / "out", codec, show_progress=False)
+    assert summary.files == 1 and "not enough memory" in summary.failed["0.png"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["1.tlp"]
 
 
 def test_a_tokenizer_without_entropy_model_compresses_nothing(tmp_path, capsys):
