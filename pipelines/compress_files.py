@@ -11,16 +11,14 @@ from .picture_codec import MAX_FILE_BYTES, SUFFIX, PictureCodec, read_header
 from .train_loop import is_out_of_memory
 
 
-def compress_files(
-    files: Mapping[str, Path], out: Path, codec: PictureCodec, *, search: int = 0, show_progress: bool = True
-) -> Summary:
-    """Pictures by name -> files below `out` of the same names, ending in `SUFFIX`; for `search` see the codec.
+def compress_files(files: Mapping[str, Path], out: Path, codec: PictureCodec, *, show_progress: bool = True) -> Summary:
+    """Pictures by name -> files below `out` of the same names, ending in `SUFFIX`.
 
     What cannot be read is reported and left out; the summary says so.
     """
 
     def compress(source: Path, target: Path) -> None:
-        write_atomically(target, codec.compress(read_image(source), search=search))
+        write_atomically(target, codec.compress(read_image(source)))
 
     return _each(files, out, SUFFIX, compress, "compressing", show_progress)
 

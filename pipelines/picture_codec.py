@@ -7,16 +7,13 @@ all numbers the least byte first), and the packed codes (see tokenizers/code_pac
 
 import hashlib
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ..data.media import MAX_PIXELS, to_pil, to_tensor
 from ..tokenizers.code_packer import CodePacker
-from ..tokenizers.code_search import search_cells
 from ..tokenizers.entropy_model import EntropyModel
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.pretrained import SHIPPED
@@ -58,8 +55,8 @@ class PictureCodec:
         of_both = f"{tokenizer.fingerprint} {self.packer.fingerprint}"
         self.fingerprint = hashlib.sha256(of_both.encode()).digest()[:8]
 
-    def compress(self, image: Image.Image, *, search: int = 0) -> bytes:
-        """An RGB picture -> a file. `search` steps look for codes that are better, fewer bits and errors together.
+    def compress(self, image: Image.Image) -> bytes:
+        """An RGB picture -> a file.
 
         Raises:
             ValueError: the picture is too large.
@@ -67,13 +64,8 @@ class PictureCodec:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"a picture may have {MAX_PIXELS:,} pixels, got {image.width} x {image.height}; shrink it")
         device = next(self.tokenizer.parameters()).device
-        pixels = to_tensor(image).unsqueeze(0).to(device)  # (1, 3, H, W)
-        cells = search_cells(self.tokenizer, pixels, steps=search, cost=self._cost(pixels))
+        cells = self.tokenizer.encode_cells(to_tensor(image).unsqueeze(0).to(device))  # (1, h, w, D)
         return HEADER.pack(MARK, self.fingerprint, *image.size) + self.packer.pack(cells[0])
-
-    def _cost(self, pixels: Tensor) -> Callable[[Tensor], Tensor]:
-        weight = self.entropy_model.config.bit_weight / pixels[0, 0].numel()
-        return lambda latents: weight * self.entropy_model(latents).sum((1, 2, 3))
 
     @torch.no_grad()
     def decompress(self, data: bytes) -> Image.Image:

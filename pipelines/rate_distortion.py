@@ -101,11 +101,11 @@ def by_codes(
     return code
 
 
-def by_files(codec: PictureCodec, *, search: int = 0) -> Coder:
+def by_files(codec: PictureCodec) -> Coder:
     """The whole file counts, and the picture is what comes back of it."""
 
     def code(image: Image.Image) -> tuple[float, Image.Image]:
-        data = codec.compress(image, search=search)
+        data = codec.compress(image)
         return 8.0 * len(data), codec.decompress(data)
 
     return code

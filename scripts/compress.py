@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
-from tokenloom.scripts.option_types import NATURAL, out_folder
+from tokenloom.scripts.option_types import out_folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,9 +18,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=out_folder, required=True, metavar="DIR", help="folder of the small files")
     parser.add_argument(
         "--tokenizer", default="tokenloom-photo-half", metavar="NAME_OR_DIR", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--search", type=NATURAL, default=0, metavar="STEPS", help="for better codes, each takes a while; default: none"
     )
     parser.add_argument("--device", default="cpu", help="of the tokenizer, such as cuda; default: %(default)s")
     return parser
@@ -34,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     codec = open_picture_codec(arguments.tokenizer, open_device(arguments.device))
     files = find_files(arguments.paths, "image")
-    summary = compress_files(files, arguments.out, codec, search=arguments.search)
+    summary = compress_files(files, arguments.out, codec)
     done = {name: target for name, target in target_names(files, SUFFIX).items() if name not in summary.failed}
     before = sum(files[name].stat().st_size for name in done)
     after = sum((arguments.out / target).stat().st_size for target in done.values())

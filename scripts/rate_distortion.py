@@ -40,10 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     device = open_device(arguments.device)
     tokenizer = open_any_image_tokenizer(arguments.tokenizer).to(device)
-    if has_entropy_model(arguments.tokenizer):
-        code = by_files(open_picture_codec(arguments.tokenizer, device), search=arguments.search)
-    elif not arguments.search:
-        code = by_codes(tokenizer, device)
+    if not arguments.search:
+        files = has_entropy_model(arguments.tokenizer)
+        code = by_files(open_picture_codec(arguments.tokenizer, device)) if files else by_codes(tokenizer, device)
+    elif has_entropy_model(arguments.tokenizer):
+        raise ValueError(f"--search is for codes of one size, and those of {arguments.tokenizer} differ; leave it out")
     elif isinstance(tokenizer, ImageTokenizer):
         code = by_codes(tokenizer, device, partial(search_codes, tokenizer, steps=arguments.search))
     else:

@@ -4,7 +4,6 @@ import struct
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from tests.doubles import toy_entropy_model, toy_image_tokenizer, toy_photo
@@ -13,7 +12,6 @@ from tokenloom.pipelines.compress_files import compress_files
 from tokenloom.pipelines.picture_codec import HEADER, PictureCodec, has_entropy_model, open_picture_codec
 from tokenloom.pipelines.rate_distortion import by_files, compare_with_jpeg
 from tokenloom.scripts import cli
-from tokenloom.tokenizers.entropy_model import EntropyModel, EntropyModelConfig
 
 LEVELS = (9, 5, 3, 2)
 
@@ -43,22 +41,6 @@ def test_what_comes_back_is_what_the_tokenizer_makes_of_its_own_codes(size):
     data = codec.compress(image)
     assert data == codec.compress(image)
     assert np.array_equal(np.asarray(codec.decompress(data)), np.asarray(expected))
-
-
-def test_the_search_lowers_bits_and_errors_together():
-    tokenizer = toy_image_tokenizer(alive=False, levels=LEVELS)
-    tokenizer.start_linear(torch.stack([to_tensor(toy_photo(seed=seed)) for seed in range(8)]))
-    for weight in (0.1, 1.0):
-        config = EntropyModelConfig(levels=LEVELS, width=16, num_groups=2, bit_weight=weight)
-        model = EntropyModel(config)
-        model.load_state_dict(toy_entropy_model(0, levels=LEVELS).state_dict())
-        codec, image = PictureCodec(tokenizer, model), toy_photo(seed=9)
-        costs = []
-        for steps in (0, 20):
-            data = codec.compress(image, search=steps)
-            error = (to_tensor(codec.decompress(data)) - to_tensor(image)).square().mean()
-            costs.append(float(error) + weight * 8 * len(data) / (image.width * image.height))
-        assert costs[1] < 0.98 * costs[0]
 
 
 def test_a_file_of_other_models_is_refused():
@@ -140,10 +122,10 @@ def test_a_picture_that_memory_does_not_hold_costs_the_others_nothing(tmp_path, 
     codec = toy_codec()
     compress = codec.compress
 
-    def starved(image, *, search=0):
+    def starved(image):
         if np.array_equal(np.asarray(image), np.asarray(toy_photo(seed=0))):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
-        return compress(image, search=search)
+        return compress(image)
 
     monkeypatch.setattr(codec, "compress", starved)
     files = {path.name: path for path in sorted(tmp_path.glob("*.png"))}

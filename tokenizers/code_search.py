@@ -9,9 +9,9 @@ B pictures, D latent dimensions, h w grid of codes.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
@@ -24,19 +24,7 @@ RATE = 0.02  # of Adam's first step; latents lie in (-1, 1)
 def search_codes(tokenizer: ImageTokenizer, images: Tensor, *, steps: int) -> Tensor:
     """Pictures (B, 3, H, W), float32 in [-1, 1] -> int64 ids (B, h, w): the best that were met in so many steps.
 
-    Raises:
-        ValueError: as `search_cells`.
-    """
-    return tokenizer.quantizer.cells_to_ids(search_cells(tokenizer, images, steps=steps))
-
-
-def search_cells(
-    tokenizer: ImageTokenizer, images: Tensor, *, steps: int, cost: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
-    """Pictures (B, 3, H, W), float32 in [-1, 1] -> int64 cells (B, h, w, D): the best that were met in so many steps.
-
-    Of no picture the mean squared error is larger than with the codes of `encode`, where the search begins; or the sum
-    of the error and what latents (B, D, h, w) `cost`, (B,).
+    Of no picture the squared error is larger than with the ids of `encode`, which are where the search begins.
 
     Raises:
         ValueError: not a batch of RGB pictures in range, or a negative number of steps.
@@ -45,11 +33,11 @@ def search_cells(
         raise ValueError(f"steps must be at least 0, got {steps}")
     images, quantizer = check_images(images), tokenizer.quantizer
     height, width = images.shape[2:]
+    best = tokenizer.encode(images)
     with torch.no_grad():
-        u = tokenizer.bounded(images)
-    best = quantizer.cells(u)
-    if not steps:
-        return best
+        stride = tokenizer.config.stride
+        z = tokenizer.encoder(F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate"))
+        u = quantizer.bound(rearrange(z, "B D h w -> B h w D"))
     smallest = torch.full((len(images),), math.inf, device=images.device)
     u.requires_grad_()
     optimizer = torch.optim.Adam([u], lr=RATE, betas=(0.9, 0.99))
@@ -57,15 +45,13 @@ def search_cells(
     for step in range(steps + 1):
         with torch.enable_grad():
             rounded = u + (quantizer.midpoints(quantizer.cells(u)) - u).detach()
-            latents = rearrange(rounded, "B h w D -> B D h w")
-            decoded = tokenizer.decoder(latents)[..., :height, :width].clamp(-1, 1)
+            decoded = tokenizer.decoder(rearrange(rounded, "B h w D -> B D h w"))[..., :height, :width].clamp(-1, 1)
             errors = reduce((decoded - images).square(), "B C H W -> B", "mean")
-            errors = errors if cost is None else errors + cost(latents)
             total = errors.sum()
         found = errors.detach()
         better = found < smallest
         smallest = torch.where(better, found, smallest)
-        best = torch.where(better[:, None, None, None], quantizer.cells(u.detach()), best)
+        best = torch.where(better[:, None, None], quantizer.latents_to_ids(u.detach()), best)
         if step < steps:
             (u.grad,) = torch.autograd.grad(total, u)
             optimizer.step()
