@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +39,8 @@ HELD_OUT = 20  # one file of so many is kept for validation; of fewer files, eac
 MAX_REDRAWS = 100  # broken files in a row before a folder counts as unreadable
 CACHE_BYTES = 1 << 30
 CAPTIONS_OF_SCENES = 3000  # of each kind
+GOLDEN = (math.sqrt(5) - 1) / 2
+EPSILON = 1e-6  # more than what rounding takes from a whole number
 FRAMES_OF_CLIP = 4  # that serve as pictures: drawing a clip costs as much as drawing so many
 
 log = logging.getLogger(__name__)
@@ -220,17 +223,28 @@ def _pixels(image: Image.Image) -> Tensor:
     return rearrange(torch.from_numpy(np.asarray(image).copy()), "H W C -> C H W")
 
 
+def divide(count: int, shares: Sequence[float], number: int) -> list[int]:
+    """How many of the `count` examples of batch `number` each share gets: what is due to it, rounded down or up.
+
+    Which of the two changes from batch to batch, so that over many of them each gets exactly its share, also one that
+    is less than an example a batch. The points that divide a batch are moved by multiples of the golden ratio, which
+    leave no gaps (Weyl 1916).
+    """
+    shift = number * GOLDEN % 1
+    ends = [int(count * sum(shares[: k + 1]) / sum(shares) + shift + EPSILON) for k in range(len(shares) - 1)]
+    return [end - start for start, end in pairwise([0, *ends, count])]
+
+
 @dataclass(frozen=True)
 class MixedSource:
-    """Several sources in one batch, each in its share (the last takes what rounding leaves)."""
+    """Several sources in one batch, each in its share."""
 
     sources: tuple[PictureSource, ...]
     shares: tuple[float, ...]
 
     def parts(self, number: int, count: int) -> list[Pictures]:
         """What each source gives to a batch: pictures of one and codes of another cannot be stacked."""
-        ends = [round(count * sum(self.shares[: k + 1]) / sum(self.shares)) for k in range(len(self.shares))]
-        counts = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        counts = divide(count, self.shares, number)
         return [source(number, n) for source, n in zip(self.sources, counts, strict=True) if n]
 
     def __call__(self, number: int, count: int) -> Pictures:

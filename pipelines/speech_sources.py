@@ -15,7 +15,7 @@ from ..data.audio import probe_audio, read_audio
 from ..data.find_files import SOUND_SUFFIXES
 from ..data.folders import Examples, find_entries
 from ..data.media import MAX_BYTES, MediaError
-from .picture_sources import Draw, parse_shares
+from .picture_sources import Draw, divide, parse_shares
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +70,13 @@ class RecordedSpeech:
 
 @dataclass(frozen=True)
 class MixedSpeech:
-    """Several sources in one batch, each in its share (the last takes what rounding leaves)."""
+    """Several sources in one batch, each in its share."""
 
     sources: Sequence[RecordedSpeech]
     shares: Sequence[float]
 
     def __call__(self, number: int, count: int) -> list[Recording]:
-        ends = [round(count * sum(self.shares[: k + 1]) / sum(self.shares)) for k in range(len(self.shares))]
-        counts = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        counts = divide(count, self.shares, number)
         return [one for source, n in zip(self.sources, counts, strict=True) if n for one in source(number, n)]
 
     def texts(self) -> Iterator[str]:

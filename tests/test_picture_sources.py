@@ -21,6 +21,7 @@ from tokenloom.pipelines.picture_sources import (
     MixedSource,
     SceneFrameSource,
     SceneSource,
+    divide,
     open_source,
     parse_spec,
     random_crop,
@@ -210,7 +211,7 @@ def test_a_random_crop_shows_no_more_pixels_than_there_are():
 
 @pytest.mark.parametrize(
     ("shares", "count", "expected"),
-    [((3, 1), 8, (6, 2)), ((1, 1), 5, (2, 3)), ((1, 1, 1), 4, (1, 2, 1)), ((9, 1), 4, (4, 0)), ((0.2, 0.6), 8, (2, 6))],
+    [((3, 1), 8, (6, 2)), ((1, 1), 4, (2, 2)), ((1, 1, 1), 6, (2, 2, 2)), ((1,), 3, (3,)), ((0.2, 0.6), 8, (2, 6))],
 )
 def test_each_source_has_its_share_of_every_batch(shares, count, expected):
     sources = tuple(
@@ -221,6 +222,15 @@ def test_each_source_has_its_share_of_every_batch(shares, count, expected):
     assert len(images) == len(captions) == count
     assert tuple(captions.count(source.names[0]) for source in mixed.sources) == expected
     assert list(mixed.captions()) == [source.names[0] for source in mixed.sources]
+
+
+@pytest.mark.parametrize("shares", [(4, 0.5, 3, 7, 0.25, 0.25), (9, 1), (0.001, 1), (1, 1, 1)])
+def test_over_many_batches_each_source_has_its_share_also_one_below_an_example_a_batch(shares):
+    batches = torch.tensor([divide(8, shares, number) for number in range(7, 20_007)]).double()
+    due = 8 * torch.tensor(shares).double() / sum(shares)
+    assert (batches.sum(1) == 8).all()
+    assert ((batches == due.floor()) | (batches == due.ceil())).all()
+    torch.testing.assert_close(batches.mean(0), due, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
