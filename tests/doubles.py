@@ -76,10 +76,11 @@ def toy_image_tokenizer(seed: int = 0, *, alive: bool = True, **changes) -> Imag
     return tokenizer.eval()
 
 
-def toy_entropy_model(seed: int = 0, *, levels: tuple[int, ...] = (9, 5, 3, 2), num_groups: int = 2) -> EntropyModel:
+def toy_entropy_model(seed: int = 0, **changes) -> EntropyModel:
+    config = EntropyModelConfig(**({"levels": (9, 5, 3, 2), "width": 16, "num_groups": 2} | changes))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = EntropyModel(EntropyModelConfig(levels=levels, width=16, num_groups=num_groups))
+        model = EntropyModel(config)
     awaken(model, seed)
     return model.eval()
 

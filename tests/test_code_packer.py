@@ -14,6 +14,7 @@ from tokenloom.tokenizers.code_packer import (
     MAX_WEIGHT,
     MOST,
     REACH,
+    SLANT,
     STEPS_PER_OCTAVE,
     UNIT,
     WEIGHT,
@@ -51,10 +52,23 @@ def test_the_bytes_are_as_many_as_the_model_counts():
     assert len(CodePacker(model).pack(codes)) == pytest.approx(counted, rel=0.004, abs=12)
 
 
-def test_every_code_is_told_after_those_that_it_is_foretold_by():
-    height, width = 5, 8
+def test_a_model_that_was_saved_reads_what_it_packed_before(tmp_path):
+    """Its weights are stored in a smaller type than it was trained in."""
+    model = toy_entropy_model(6, levels=MANY, num_groups=4, storage_dtype="float16")
+    model.save_pretrained(tmp_path)
+    loaded = EntropyModel.from_pretrained(tmp_path)
+    assert not torch.equal(loaded.mix.weight, model.mix.weight)
+    codes = random_codes(model, 9, 14)
+    data = CodePacker(model).pack(codes)
+    assert CodePacker(loaded).fingerprint == CodePacker(model).fingerprint
+    assert torch.equal(CodePacker(loaded).unpack(data, (9, 14)), codes)
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 8), (40, 1), (40, 2), (1, 9), (30, 7), (1, 1)])
+def test_every_code_is_told_after_those_that_it_is_foretold_by(height, width):
     told = np.zeros((height, width), bool)
     for rows, columns in _lines(height, width):
+        assert len(rows) <= min(height, -(-width // SLANT))  # of a tall picture, no line costs its height
         for row, column in zip(rows, columns, strict=True):
             assert told[max(0, row - ABOVE) : row, max(0, column - ABOVE) : column + ABOVE + 1].all()
             assert told[row, max(0, column - LEFT) : column].all()

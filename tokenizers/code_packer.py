@@ -13,12 +13,11 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import groupby
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from .ans import PRECISION, Decoder, Encoder
 from .entropy_model import ABOVE, LEFT, SCALES, EntropyModel
@@ -59,20 +58,17 @@ class CodePacker:
     def __init__(self, entropy_model: EntropyModel):
         config = entropy_model.config
         self.config, self.levels = config, [*config.levels]
-        self.fingerprint = fingerprint_of(
-            type(self).__name__,
-            FORMAT_VERSION,
-            asdict(config),
-            entropy_model.state_dict(),
-            getattr(torch, config.storage_dtype),
-        )
-        above, left = (part.weight.detach() for part in (entropy_model.above, entropy_model.left))
+        stored = getattr(torch, config.storage_dtype)  # a model packs before it is saved what it unpacks when loaded
+        weights = {name: tensor.detach().cpu().to(stored) for name, tensor in entropy_model.state_dict().items()}
+        self.fingerprint = fingerprint_of(type(self).__name__, FORMAT_VERSION, asdict(config), weights)
+        above, left = weights["above.weight"], weights["left.weight"]
         cells = [above[:, :, row, column] for row in range(ABOVE) for column in range(2 * ABOVE + 1)]
         cells += [left[:, :, 0, column] for column in range(LEFT)]
-        self.near = _whole(torch.cat(cells, dim=1), cast(Tensor, entropy_model.above.bias))
-        self.mix = _layer(entropy_model.mix)
-        self.inner = [_layer(part) for part in entropy_model.inner]
-        self.heads = [_layer(part) for part in entropy_model.heads]
+        self.near = _whole(torch.cat(cells, dim=1), weights["above.bias"])
+        numbers = range(len(config.groups))
+        self.mix = _whole(weights["mix.weight"].flatten(1), weights["mix.bias"])
+        self.inner = [_whole(weights[f"inner.{n}.weight"].flatten(1), weights[f"inner.{n}.bias"]) for n in numbers]
+        self.heads = [_whole(weights[f"heads.{n}.weight"].flatten(1), weights[f"heads.{n}.bias"]) for n in numbers]
         self.logistic, self.inverses = _logistic(), _inverses()
 
     def pack(self, codes: Tensor) -> bytes:
@@ -165,11 +161,10 @@ class CodePacker:
 
 def _lines(height: int, width: int) -> Iterator[tuple[Ints, Ints]]:
     """Rows and columns of the codes of each slanted line."""
-    rows = np.arange(height)
     for line in range(width + SLANT * (height - 1)):
-        columns = line - SLANT * rows
-        on = (columns >= 0) & (columns < width)
-        yield rows[on], columns[on]
+        first = max(0, -((width - 1 - line) // SLANT))
+        rows = np.arange(first, min(height - 1, line // SLANT) + 1)
+        yield rows, line - SLANT * rows
 
 
 def _units(cells: Ints, levels: Ints | int) -> Floats:
@@ -177,13 +172,9 @@ def _units(cells: Ints, levels: Ints | int) -> Floats:
     return ((2 * cells + 1 - levels) * UNIT // levels).astype(np.float64)
 
 
-def _layer(layer: nn.Module) -> Layer:
-    return _whole(cast(Tensor, layer.weight).detach().flatten(1), cast(Tensor, layer.bias))
-
-
 def _whole(weight: Tensor, bias: Tensor) -> Layer:
     """Weight (out, in) and bias (out,), rounded to whole numbers."""
-    weight, bias = weight.detach().cpu().double() * WEIGHT, bias.detach().cpu().double() * WEIGHT
+    weight, bias = weight.double() * WEIGHT, bias.double() * WEIGHT
     if not bool((weight.abs() <= MAX_WEIGHT).all() and (bias.abs() <= MAX_WEIGHT).all()):
         raise ValueError(f"weights of an entropy model must lie within {MAX_WEIGHT // WEIGHT} of 0; train it again")
     return weight.round().T.contiguous().numpy(), (bias.round() * UNIT).numpy()
