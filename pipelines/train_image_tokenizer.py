@@ -71,29 +71,26 @@ def step_of(bits: float) -> float:
 
 
 class BitsPenalty(nn.Module):
-    """Bits per pixel of the codes, as an entropy model counts them that is trained by the same sum."""
+    """What the bits per pixel of the codes cost, as an entropy model counts them that is trained by the same sum."""
 
-    def __init__(self, config: EntropyModelConfig, init: EntropyModel | None = None):
+    def __init__(self, weight: float, entropy_model: EntropyModel):
         super().__init__()
-        self.entropy_model = EntropyModel(config)
-        if init is not None:
-            self.entropy_model.load_state_dict(init.state_dict())
+        self.weight, self.entropy_model = weight, entropy_model
 
     def forward(self, images: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
-        return self.entropy_model.config.bit_weight * self.entropy_model(z_q).sum() / images[:, 0].numel()
+        return self.weight * self.entropy_model(z_q).sum() / images[:, 0].numel()
 
 
 def losses_of(
     tokenizer: ImageTokenizer, recipe: ImageTokenizerRecipe, entropy_model: EntropyModel | None = None
 ) -> ReconstructionLosses:
-    """What training minimizes."""
+    """What training minimizes; `entropy_model` is what the count of bits starts from."""
     if recipe.bits:
-        config = EntropyModelConfig(
-            levels=tokenizer.config.levels, bit_weight=recipe.bits, storage_dtype=tokenizer.config.storage_dtype
-        )
+        config = entropy_model.config if entropy_model else EntropyModelConfig(levels=tokenizer.config.levels)
+        trained = EntropyModel(replace(config, storage_dtype=tokenizer.config.storage_dtype))
         if entropy_model is not None:
-            config = replace(entropy_model.config, bit_weight=recipe.bits, storage_dtype=config.storage_dtype)
-        return ReconstructionLosses(tokenizer, recipe, BitsPenalty(config, entropy_model))
+            trained.load_state_dict(entropy_model.state_dict())
+        return ReconstructionLosses(tokenizer, recipe, BitsPenalty(recipe.bits, trained))
 
     def penalty(images: Tensor, outputs: Tensor, z_q: Tensor) -> Tensor:
         return recipe.plain * plain_excess(tokenizer, images, z_q)

@@ -7,7 +7,6 @@ each is a logistic distribution cut at the borders of the quantizer's cells (arX
 B pictures, D latent dimensions, h w grid of codes, L levels of a dimension. Latents lie on the quantizer's grid.
 """
 
-import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -29,16 +28,12 @@ class EntropyModelConfig:
     levels: tuple[int, ...]  # FSQ cells per dimension, as of the tokenizer
     width: int = 112
     num_groups: int = 4  # of dimensions, if there are so many
-    bit_weight: float = 0.0  # mean squared error, of values in [-1, 1], that a bit per pixel was worth in training
     storage_dtype: str = "float32"  # type of the weights on disk
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.levels))  # JSON gives lists
-        if self.width < 1 or self.num_groups < 1 or not 0 <= self.bit_weight < math.inf:
-            raise ValueError(
-                "width and num_groups must be at least 1 and bit_weight 0 or more, "
-                f"got {self.width}, {self.num_groups} and {self.bit_weight}"
-            )
+        if self.width < 1 or self.num_groups < 1:
+            raise ValueError(f"width and num_groups must be at least 1, got {self.width} and {self.num_groups}")
         if self.storage_dtype not in ("float32", "float16"):
             raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
 
