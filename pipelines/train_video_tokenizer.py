@@ -59,9 +59,7 @@ def diagnose(tokenizer: VideoTokenizer, clips: Tensor) -> tuple[dict[str, float]
     ids = torch.cat([tokenizer.encode(chunk) for chunk in clips.split(16)])
     size = (clips.shape[2], clips.shape[3], clips.shape[4])
     reconstructions = torch.cat([tokenizer.decode(chunk, size) for chunk in ids.split(16)])
-    of_codes, levels = code_scores(
-        tokenizer.quantizer.cells(tokenizer.quantizer.ids_to_latents(ids)), tokenizer.quantizer
-    )
+    of_codes, levels = code_scores(tokenizer.quantizer.ids_to_cells(ids), tokenizer.quantizer)
     scores = {
         "psnr": float(psnr(frames_of(reconstructions), frames_of(clips)).mean()),
         "ssim": float(ssim(frames_of(reconstructions), frames_of(clips)).mean()),

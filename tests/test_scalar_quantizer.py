@@ -20,6 +20,7 @@ def test_every_id_comes_back_from_its_latent_whatever_the_levels(levels):
     ids = torch.arange(quantizer.num_codes)
     assert quantizer.num_codes == math.prod(levels)
     assert torch.equal(quantizer.latents_to_ids(quantizer.ids_to_latents(ids)), ids)
+    assert torch.equal(quantizer.cells_to_ids(quantizer.ids_to_cells(ids)), ids)
 
 
 def test_ids_count_in_the_first_dimension_and_latents_are_midpoints():
@@ -99,6 +100,7 @@ def test_codes_that_are_too_many_have_cells_and_latents_but_no_ids():
     for what in (
         lambda: quantizer.cells_to_ids(cells),
         lambda: quantizer.latents_to_ids(u),
+        lambda: quantizer.ids_to_cells(cells),
         lambda: quantizer.ids_to_latents(cells),
         quantizer.codebook,
     ):
@@ -111,7 +113,7 @@ def test_as_many_codes_as_have_ids_have_them_all():
     assert quantizer.has_ids and not ScalarQuantizer((1 << 23, 3)).has_ids
     last = torch.tensor([[(1 << 23) - 1, 1]])
     assert quantizer.cells_to_ids(last).tolist() == [MAX_CODES - 1]
-    assert torch.equal(quantizer.cells(quantizer.ids_to_latents(torch.tensor([MAX_CODES - 1]))), last)
+    assert torch.equal(quantizer.ids_to_cells(torch.tensor([MAX_CODES - 1])), last)
 
 
 def test_it_has_nothing_to_train_and_nothing_to_store():

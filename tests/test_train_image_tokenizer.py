@@ -235,7 +235,7 @@ def test_uint8_becomes_the_range_of_the_tokenizer():
 def test_the_diagnosis_counts_codes_levels_and_bits_as_by_hand(monkeypatch):
     tokenizer = toy_image_tokenizer()
     ids = torch.tensor([[[0, 0], [5, 5]], [[5, 11], [0, 0]]])
-    cells = tokenizer.quantizer.cells(tokenizer.quantizer.ids_to_latents(ids))
+    cells = tokenizer.quantizer.ids_to_cells(ids)
     monkeypatch.setattr(tokenizer, "encode_cells", lambda images: cells)
     monkeypatch.setattr(file, "ssim", lambda a, b: torch.ones(len(a)))  # 8 pixels are fewer than its window
     scores, reconstructions, levels = diagnose(tokenizer, toy_pictures()[:2])

@@ -70,12 +70,8 @@ class ScalarQuantizer(nn.Module):
         self.check_ids()
         return (cells * self.strides).sum(-1)
 
-    def latents_to_ids(self, latents: Tensor) -> Tensor:
-        """Latents (..., D), on the grid or near it -> int64 ids (...) of the nearest midpoints."""
-        return self.cells_to_ids(self.cells(latents))
-
-    def ids_to_latents(self, ids: Tensor) -> Tensor:
-        """Int64 ids (...) in [0, num_codes) -> float32 latents (..., D).
+    def ids_to_cells(self, ids: Tensor) -> Tensor:
+        """Int64 ids (...) in [0, num_codes) -> int64 cells (..., D).
 
         Raises:
             ValueError: an id lies outside the codebook.
@@ -83,12 +79,20 @@ class ScalarQuantizer(nn.Module):
         self.check_ids()
         if ids.numel() and (ids.min() < 0 or ids.max() >= self.num_codes):
             raise ValueError(f"ids must lie in [0, {self.num_codes}), got {int(ids.min())} to {int(ids.max())}")
-        return self._latents(ids)
+        return self._cells_of(ids)
+
+    def latents_to_ids(self, latents: Tensor) -> Tensor:
+        """Latents (..., D), on the grid or near it -> int64 ids (...) of the nearest midpoints."""
+        return self.cells_to_ids(self.cells(latents))
+
+    def ids_to_latents(self, ids: Tensor) -> Tensor:
+        """Int64 ids (...) in [0, num_codes) -> float32 latents (..., D); as `ids_to_cells`."""
+        return self.midpoints(self.ids_to_cells(ids))
 
     def codebook(self) -> Tensor:
         """Every latent in the order of the ids: float32 (num_codes, D)."""
         self.check_ids()
-        return self._latents(torch.arange(self.num_codes, device=self.levels.device))
+        return self.midpoints(self._cells_of(torch.arange(self.num_codes, device=self.levels.device)))
 
-    def _latents(self, ids: Tensor) -> Tensor:
-        return self.midpoints(ids.unsqueeze(-1) // self.strides % self.levels)
+    def _cells_of(self, ids: Tensor) -> Tensor:
+        return ids.unsqueeze(-1) // self.strides % self.levels
