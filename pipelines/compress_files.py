@@ -1,20 +1,30 @@
 """Files of pictures -> small files, and back, by a picture codec. One bad file never stops the others."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data.files import path_inside, target_names, write_atomically
 from ..data.media import MediaError, read_bytes, read_image, write_png
 from ..data.progress import Progress
-from ..data.shards import Summary
-from .picture_codec import MAX_FILE_BYTES, SUFFIX, PictureCodec, read_header
+from .picture_codec import SUFFIX, PictureCodec, read_header
 from .train_loop import is_out_of_memory
 
 
-def compress_files(files: Mapping[str, Path], out: Path, codec: PictureCodec, *, show_progress: bool = True) -> Summary:
+@dataclass
+class Written:
+    """What became of the files of one run."""
+
+    files: int = 0
+    bytes_read: int = 0  # of those of which one was written
+    bytes_written: int = 0
+    failed: dict[str, str] = field(default_factory=dict)  # name -> reason
+
+
+def compress_files(files: Mapping[str, Path], out: Path, codec: PictureCodec, *, show_progress: bool = True) -> Written:
     """Pictures by name -> files below `out` of the same names, ending in `SUFFIX`.
 
-    What cannot be read is reported and left out; the summary says so.
+    What cannot be read is reported and left out, and `failed` says so.
     """
 
     def compress(source: Path, target: Path) -> None:
@@ -25,12 +35,12 @@ def compress_files(files: Mapping[str, Path], out: Path, codec: PictureCodec, *,
 
 def decompress_files(
     files: Mapping[str, Path], out: Path, codecs: Iterable[PictureCodec], *, show_progress: bool = True
-) -> Summary:
+) -> Written:
     """Files that one of the codecs made, by name -> PNG below `out`; as `compress_files`."""
     known = {codec.fingerprint: codec for codec in codecs}
 
     def decompress(source: Path, target: Path) -> None:
-        data = read_bytes(source, MAX_FILE_BYTES)
+        data = read_bytes(source)
         fingerprint, _ = read_header(data)
         if fingerprint not in known:
             raise ValueError(f"compressed by models that are not here ({fingerprint.hex()}); name theirs")
@@ -46,22 +56,25 @@ def _each(
     write: Callable[[Path, Path], None],
     words: str,
     show_progress: bool,
-) -> Summary:
+) -> Written:
     targets = target_names(files, suffix)
-    summary = Summary()
+    done = Written()
     with Progress(words, len(files), enabled=show_progress) as progress:
         for name, source in files.items():
             try:
-                write(source, path_inside(out, targets[name]))
-                summary.files += 1
+                target = path_inside(out, targets[name])
+                write(source, target)
+                done.files += 1
+                done.bytes_read += source.stat().st_size
+                done.bytes_written += target.stat().st_size
             except (ValueError, OSError) as error:
                 reason = error.reason if isinstance(error, MediaError) else " ".join(str(error).split())
-                summary.failed[name] = reason
+                done.failed[name] = reason
                 progress.note(f"skipped {MediaError(name, reason)}")
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                summary.failed[name] = "there is not enough memory for a picture of this size; shrink it"
-                progress.note(f"skipped {MediaError(name, summary.failed[name])}")
+                done.failed[name] = "there is not enough memory for a picture of this size; shrink it"
+                progress.note(f"skipped {MediaError(name, done.failed[name])}")
             progress.advance()
-    return summary
+    return done

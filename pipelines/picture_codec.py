@@ -23,7 +23,6 @@ MARK = b"TLP1"
 HEADER = struct.Struct("<4s8sII")
 SUFFIX = ".tlp"
 ENTROPY_MODEL = "entropy_model"  # its folder in that of the tokenizer
-MAX_FILE_BYTES = 256 * 2**20
 
 
 def read_header(data: bytes) -> tuple[bytes, tuple[int, int]]:

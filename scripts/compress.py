@@ -24,22 +24,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tokenloom.data.files import target_names
     from tokenloom.data.find_files import find_files
     from tokenloom.pipelines.compress_files import compress_files
-    from tokenloom.pipelines.picture_codec import SUFFIX, open_picture_codec
+    from tokenloom.pipelines.picture_codec import open_picture_codec
 
     codec = open_picture_codec(arguments.tokenizer, open_device(arguments.device))
-    files = find_files(arguments.paths, "image")
-    summary = compress_files(files, arguments.out, codec)
-    done = {name: target for name, target in target_names(files, SUFFIX).items() if name not in summary.failed}
-    before = sum(files[name].stat().st_size for name in done)
-    after = sum((arguments.out / target).stat().st_size for target in done.values())
+    done = compress_files(find_files(arguments.paths, "image"), arguments.out, codec)
     print(
-        f"{arguments.out}: {summary.files} pictures compressed, {len(summary.failed)} failed; "
-        f"{after:,} bytes of files that had {before:,}"
+        f"{arguments.out}: {done.files} pictures compressed, {len(done.failed)} failed; "
+        f"{done.bytes_written:,} bytes of files that had {done.bytes_read:,}"
     )
-    return 1 if summary.failed else 0
+    return 1 if done.failed else 0
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     device = open_device(arguments.device)
     names = [arguments.tokenizer] if arguments.tokenizer else shipped_codecs()
     codecs = [open_picture_codec(name, device) for name in names]
-    summary = decompress_files(find_ending(arguments.paths, SUFFIX), arguments.out, codecs)
-    print(f"{arguments.out}: {summary.files} pictures decompressed, {len(summary.failed)} failed")
-    return 1 if summary.failed else 0
+    done = decompress_files(find_ending(arguments.paths, SUFFIX), arguments.out, codecs)
+    print(f"{arguments.out}: {done.files} pictures decompressed, {len(done.failed)} failed")
+    return 1 if done.failed else 0
 
 
 if __name__ == "__main__":

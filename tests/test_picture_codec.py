@@ -129,8 +129,8 @@ def test_a_picture_that_memory_does_not_hold_costs_the_others_nothing(tmp_path, 
 
     monkeypatch.setattr(codec, "compress", starved)
     files = {path.name: path for path in sorted(tmp_path.glob("*.png"))}
-    summary = compress_files(files, tmp_path / "out", codec, show_progress=False)
-    assert summary.files == 1 and "not enough memory" in summary.failed["0.png"]
+    done = compress_files(files, tmp_path / "out", codec, show_progress=False)
+    assert done.files == 1 and "not enough memory" in done.failed["0.png"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["1.tlp"]
 
 
