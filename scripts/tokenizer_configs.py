@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Learned = TypeVar("Learned", "ImageTokenizer", "VideoTokenizer", "AudioTokenizer", "UnitsTokenizer")
 
 SCALES = {4: 1, 8: 2, 16: 3}  # of each stride
+FILE_LEVELS = (95, *(31,) * 3, *(15,) * 4, *(9,) * 12, *(7,) * 20)  # of codes for files alone, which need no ids
 PICTURES = ("stride", "levels", "widths", "encoder_blocks", "decoder_blocks", "storage_dtype")
 BLOCKS = ("encoder_blocks", "decoder_blocks")  # of which pictures may get more than --init has
 CLIPS = ("group", "window", "turns")  # besides
@@ -37,6 +38,8 @@ def image_start(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, I
         scales = SCALES[arguments.stride or 8]
         widths = tuple(96 << scale for scale in range(scales))
         usual = {"widths": widths, "encoder_blocks": (1,) * scales, "decoder_blocks": (2,) * scales}
+        if arguments.bits:
+            usual["levels"] = FILE_LEVELS
         return ImageTokenizerConfig(**(usual | asked)), None
     found = open_any_image_tokenizer(arguments.init)
     blocks = {name: asked.pop(name) for name in BLOCKS if name in asked}

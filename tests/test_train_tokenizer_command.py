@@ -11,6 +11,7 @@ from PIL import Image
 from tokenloom.data.write_audio import write_audio
 from tokenloom.pipelines.clip_sources import open_clip_source
 from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
+from tokenloom.pipelines.picture_codec import ENTROPY_MODEL
 from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER, open_source, random_crop
 from tokenloom.pipelines.train_audio_tokenizer import AudioTokenizerRecipe
 from tokenloom.pipelines.train_image_tokenizer import diagnose
@@ -21,6 +22,7 @@ from tokenloom.pipelines.train_video_tokenizer import diagnose as diagnose_clips
 from tokenloom.scripts import cli, train_tokenizer
 from tokenloom.tokenizers import pretrained
 from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from tokenloom.tokenizers.entropy_model import EntropyModel
 from tokenloom.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from tokenloom.tokenizers.text import TextTokenizer
 from tokenloom.tokenizers.units import UnitsTokenizerConfig
@@ -63,6 +65,19 @@ def test_an_image_tokenizer_is_planned_trained_saved_and_judged_as_it_lies_there
     assert (out / "reconstructions.png").is_file() and (out / "levels.png").is_file()
     told = [record.message for record in caplog.records if "broken.png" in record.message]
     assert told and all(message.startswith("skipped ") for message in told)
+
+
+def test_with_a_price_of_bits_a_tokenizer_is_for_files_and_its_codes_are_too_many_for_ids(photos, tmp_path, capsys):
+    out, words = tmp_path / "out", [*TOY]
+    del words[words.index("--levels") : words.index("--levels") + 2]
+    assert train("image", "--data", photos, "--out", out, *words, "--bits", 0.03, "--steps", 2) == 0
+    assert "2^131 codes" in capsys.readouterr().out
+    assert (
+        ImageTokenizer.from_pretrained(out).config.levels
+        == EntropyModel.from_pretrained(out / ENTROPY_MODEL).config.levels
+    )
+    assert cli.main(["compress", str(photos / "0.png"), "--out", str(tmp_path / "small"), "--tokenizer", str(out)]) == 0
+    assert (tmp_path / "small" / "0.tlp").is_file()
 
 
 def test_a_run_goes_on_where_it_was_and_refuses_what_would_spoil_it(photos, tmp_path, capsys):
