@@ -58,6 +58,7 @@ def _each(
     show_progress: bool,
 ) -> Written:
     targets = target_names(files, suffix)
+    out.mkdir(parents=True, exist_ok=True)  # where none can be, no file need be read
     done = Written()
     with Progress(words, len(files), enabled=show_progress) as progress:
         for name, source in files.items():

@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     image.add_argument("--size", type=POSITIVE, metavar="PIXELS", help="side of the squares to train on; default: 64")
     image.add_argument("--stride", type=int, choices=(4, 8, 16), help="pixels per side of a code; default: 8")
     image.add_argument(
-        "--levels", type=numbers, metavar="N,N,...", help="of a code's dimensions; 8,8,8,8; with --bits 40"
+        "--levels", type=numbers, metavar="N,N,...", help="of each dimension of a code; 8,8,8,8, or 40 with --bits"
     )
     image.add_argument("--widths", type=numbers, metavar="N,N,...", help="channels at 4 x 4 pixels, 8 x 8, ...; 96,192")
     image.add_argument("--encoder-blocks", type=numbers, metavar="N,N,...", help="at 4 x 4 pixels, 8 x 8, ...; 1,1")

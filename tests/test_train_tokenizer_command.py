@@ -72,10 +72,8 @@ def test_with_a_price_of_bits_a_tokenizer_is_for_files_and_its_codes_are_too_man
     del words[words.index("--levels") : words.index("--levels") + 2]
     assert train("image", "--data", photos, "--out", out, *words, "--bits", 0.03, "--steps", 2) == 0
     assert "2^131 codes" in capsys.readouterr().out
-    assert (
-        ImageTokenizer.from_pretrained(out).config.levels
-        == EntropyModel.from_pretrained(out / ENTROPY_MODEL).config.levels
-    )
+    levels = ImageTokenizer.from_pretrained(out).config.levels
+    assert EntropyModel.from_pretrained(out / ENTROPY_MODEL).config.levels == levels
     assert cli.main(["compress", str(photos / "0.png"), "--out", str(tmp_path / "small"), "--tokenizer", str(out)]) == 0
     assert (tmp_path / "small" / "0.tlp").is_file()
 
