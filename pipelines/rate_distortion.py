@@ -1,21 +1,22 @@
-"""An image tokenizer beside JPEG at the same bits per pixel: PSNR and SSIM, picture by picture.
+"""An image tokenizer beside JPEG, WebP and AVIF at the same bits per pixel: PSNR and SSIM, picture by picture.
 
 A tokenizer spends log2(codebook) bits on each code, or as many as the file takes that its entropy model makes of them.
-JPEG is Pillow's (libjpeg), with optimized Huffman tables, 4:2:0 and 4:4:4, whichever has the higher PSNR; its bits are
-those of the whole stream, header and tables included, without metadata. Between the two qualities whose sizes lie
-around ours, its figures are interpolated in bits per pixel. Both are judged as 8-bit RGB.
+The formats are Pillow's: JPEG (libjpeg) with optimized Huffman tables, 4:2:0 and 4:4:4, whichever has the higher PSNR;
+WebP (libwebp) and AVIF (libavif, where Pillow has it) as they are usually written. Their bits are those of the whole
+stream, header and tables included, without metadata. Between the two qualities whose sizes lie around ours, figures
+are interpolated in bits per pixel. All are judged as 8-bit RGB.
 
 H W pixels, h w grid of codes.
 """
 
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
-from PIL import Image
+from PIL import Image, features
 from torch import Tensor
 
 from ..data.media import to_pil, to_tensor
@@ -23,7 +24,6 @@ from ..models.image_metrics import psnr, ssim
 from ..tokenizers.protocol import MediaTokenizer
 from .picture_codec import PictureCodec
 
-SUBSAMPLINGS = {"4:2:0": 2, "4:4:4": 0}  # Pillow's numbers
 QUALITIES = (1, 100)
 Coder = Callable[[Image.Image], tuple[float, Image.Image]]  # RGB picture -> bits in all, and what comes back
 
@@ -37,9 +37,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class Comparison:
+    """Ours, and others at our bits, or at their nearest where they cannot spend so few or so many."""
+
     ours: Rate
-    jpeg: Rate  # at our bits, or at JPEG's nearest where it cannot spend so few or so many
+    jpeg: Rate
     subsampling: str  # of that JPEG
+    others: dict[str, Rate]  # of `OTHERS`, by name
 
 
 def rate(image: Image.Image, decoded: Image.Image, bits: float) -> Rate:
@@ -48,23 +51,33 @@ def rate(image: Image.Image, decoded: Image.Image, bits: float) -> Rate:
     return Rate(bits / (image.width * image.height), float(psnr(found, target)), float(ssim(found, target)))
 
 
-def jpeg_bytes(image: Image.Image, quality: int, subsampling: str) -> bytes:
-    """A baseline JPEG stream of an RGB picture, without metadata."""
+def stream_of(image: Image.Image, quality: int, format: str, **how: object) -> bytes:
+    """An RGB picture in one of Pillow's formats, without metadata."""
     buffer = io.BytesIO()
-    bare = Image.frombytes("RGB", image.size, image.tobytes())
-    bare.save(buffer, "JPEG", quality=quality, subsampling=SUBSAMPLINGS[subsampling], optimize=True)
+    Image.frombytes("RGB", image.size, image.tobytes()).save(buffer, format, quality=quality, **how)
     return buffer.getvalue()
 
 
-def jpeg_at(image: Image.Image, bits_per_pixel: float, subsampling: str) -> tuple[Rate, Image.Image]:
-    """JPEG's figures at `bits_per_pixel`, and its picture at the quality just below.
+Encode = Callable[[Image.Image, int], bytes]  # an RGB picture and a quality -> a stream
+JPEG: Mapping[str, Encode] = {
+    "4:2:0": partial(stream_of, format="JPEG", optimize=True, subsampling=2),
+    "4:4:4": partial(stream_of, format="JPEG", optimize=True, subsampling=0),
+}
+OTHERS: Mapping[str, Encode] = {
+    "WebP": partial(stream_of, format="WEBP"),
+    **({"AVIF": partial(stream_of, format="AVIF")} if features.check("avif") else {}),
+}
+
+
+def format_at(image: Image.Image, bits_per_pixel: float, encode: Encode) -> tuple[Rate, Image.Image]:
+    """A format's figures at `bits_per_pixel`, and its picture at the quality just below.
 
     At fewer bits than its lowest quality takes, these are those of the lowest; the same holds for the highest.
     """
 
     @cache
     def stream(quality: int) -> bytes:
-        return jpeg_bytes(image, quality, subsampling)
+        return encode(image, quality)
 
     @cache
     def judged(quality: int) -> tuple[Rate, Image.Image]:
@@ -111,7 +124,7 @@ def by_files(codec: PictureCodec) -> Coder:
     return code
 
 
-def compare_with_jpeg(code: Coder, image: Image.Image) -> tuple[Comparison, Image.Image]:
+def compare_with_formats(code: Coder, image: Image.Image) -> tuple[Comparison, Image.Image]:
     """The figures for one RGB picture; and on one sheet, from left to right: itself, ours, JPEG at no more bits.
 
     Raises:
@@ -119,10 +132,17 @@ def compare_with_jpeg(code: Coder, image: Image.Image) -> tuple[Comparison, Imag
     """
     bits, decoded = code(image)
     ours = rate(image, decoded, bits)
-    found = {name: jpeg_at(image, ours.bits_per_pixel, name) for name in SUBSAMPLINGS}
+    found = {name: format_at(image, ours.bits_per_pixel, encode) for name, encode in JPEG.items()}
     best = max(found, key=lambda name: found[name][0].psnr)
     jpeg, jpeg_picture = found[best]
-    return Comparison(ours, jpeg, best), side_by_side([image, decoded, jpeg_picture])
+    others = {name: format_at(image, ours.bits_per_pixel, encode)[0] for name, encode in OTHERS.items()}
+    return Comparison(ours, jpeg, best, others), side_by_side([image, decoded, jpeg_picture])
+
+
+def mean_of(found: Sequence[Comparison]) -> Comparison:
+    """The plain means over pictures."""
+    others = {name: mean(one.others[name] for one in found) for name in found[0].others}
+    return Comparison(mean(one.ours for one in found), mean(one.jpeg for one in found), "", others)
 
 
 def mean(rates: Iterable[Rate]) -> Rate:

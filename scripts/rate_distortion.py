@@ -1,10 +1,12 @@
-"""How near an image tokenizer comes to pictures, beside JPEG at the same bits per pixel.
+"""How near an image tokenizer comes to pictures, beside JPEG, WebP and AVIF at the same bits per pixel.
 
-Prints PSNR (dB) and SSIM of both for each picture and in the mean. A code costs log2(codebook) bits, or, if the
-tokenizer has an entropy model, pictures are compressed and decompressed and the files count; JPEG is Pillow's with
-optimized tables, the better of 4:2:0 and 4:4:4, its whole stream counted, interpolated between two qualities.
+Prints PSNR (dB) and SSIM of each for each picture and in the mean. A code costs log2(codebook) bits, or, if the
+tokenizer has an entropy model, pictures are compressed and decompressed and the files count; the formats are Pillow's,
+JPEG with optimized tables, the better of 4:2:0 and 4:4:4, their whole streams counted, interpolated between two
+qualities.
 --search looks for better codes of each picture than the encoder's, by so many gradient steps (60 take a minute or more
-of a core for a picture of 768 x 512). With --out also writes rate_distortion.json and each original beside both.
+of a core for a picture of 768 x 512). With --out also writes rate_distortion.json, and each original beside ours and
+JPEG.
 """
 
 import argparse
@@ -34,7 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.data.media import write_png
     from tokenloom.pipelines.open_tokenizer import open_any_image_tokenizer
     from tokenloom.pipelines.picture_codec import has_entropy_model, open_picture_codec
-    from tokenloom.pipelines.rate_distortion import Comparison, by_codes, by_files, compare_with_jpeg, mean
+    from tokenloom.pipelines.rate_distortion import (
+        OTHERS,
+        Comparison,
+        by_codes,
+        by_files,
+        compare_with_formats,
+        mean_of,
+    )
     from tokenloom.tokenizers.code_search import search_codes
     from tokenloom.tokenizers.image import ImageTokenizer
 
@@ -53,14 +62,16 @@ def run(arguments: argparse.Namespace) -> int:
     width = max(len("picture"), *(len(entry.key) for entry in examples.entries))
 
     def line(key: str, found: Comparison) -> str:
-        figures = (found.ours.bits_per_pixel, found.ours.psnr, found.ours.ssim, found.jpeg.psnr, found.jpeg.ssim)
-        return f"{key:{width}}" + "{:10.4f}{:9.2f}{:8.3f}{:9.2f}{:8.3f}  ".format(*figures) + found.subsampling
+        rates = (found.ours, found.jpeg, *found.others.values())
+        figures = "".join(f"{rate.psnr:11.2f}{rate.ssim:7.3f}" for rate in rates)
+        return f"{key:{width}}{found.ours.bits_per_pixel:9.4f}{figures}  {found.subsampling}".rstrip()
 
-    print(f"{'picture':{width}}  bits/px  our PSNR    SSIM  JPEG PSNR   SSIM")
+    names = "".join(f"{name + ' PSNR':>11}{'SSIM':>7}" for name in ("our", "JPEG", *OTHERS))
+    print(f"{'picture':{width}}{'bits/px':>9}{names}")
     results: dict[str, Comparison] = {}
     for number, entry in enumerate(examples.entries):
         try:
-            found, sheet = compare_with_jpeg(code, examples[number].image)
+            found, sheet = compare_with_formats(code, examples[number].image)
         except ValueError as error:
             print(f"skipped {entry.key}: {error}", file=sys.stderr)
             continue
@@ -70,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             write_png(arguments.out / f"{number:05d}.png", sheet)
     if not results:
         raise ValueError(f"none of {len(examples)} pictures can be compared")
-    means = Comparison(mean(r.ours for r in results.values()), mean(r.jpeg for r in results.values()), "")
+    means = mean_of(list(results.values()))
     print(line("mean", means))
     if arguments.out:
         report = {

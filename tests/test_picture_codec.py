@@ -10,7 +10,7 @@ from tests.doubles import toy_entropy_model, toy_image_tokenizer, toy_photo
 from tokenloom.data.media import MAX_PIXELS, read_image, to_pil, to_tensor
 from tokenloom.pipelines.compress_files import compress_files
 from tokenloom.pipelines.picture_codec import HEADER, PictureCodec, has_entropy_model, open_picture_codec
-from tokenloom.pipelines.rate_distortion import by_files, compare_with_jpeg
+from tokenloom.pipelines.rate_distortion import by_files, compare_with_formats
 from tokenloom.scripts import cli
 
 LEVELS = (9, 5, 3, 2)
@@ -85,7 +85,7 @@ def test_the_header_is_as_documented():
 
 def test_rate_distortion_counts_the_whole_file():
     codec = toy_codec()
-    found, _ = compare_with_jpeg(by_files(codec), toy_photo())
+    found, _ = compare_with_formats(by_files(codec), toy_photo())
     assert found.ours.bits_per_pixel == 8 * len(codec.compress(toy_photo())) / (48 * 32)
 
 

@@ -1,4 +1,4 @@
-"""Laws of pipelines/rate_distortion.py: bits are counted whole, and JPEG gets exactly as many as we take."""
+"""Laws of pipelines/rate_distortion.py: bits are counted whole, and other formats get exactly as many as we take."""
 
 import io
 import json
@@ -11,20 +11,24 @@ from PIL import Image
 
 from tests.doubles import toy_image_tokenizer, toy_photo
 from tokenloom.pipelines.rate_distortion import (
+    JPEG,
+    OTHERS,
     Rate,
     by_codes,
-    compare_with_jpeg,
-    jpeg_at,
-    jpeg_bytes,
+    compare_with_formats,
+    format_at,
     mean,
     rate,
 )
 from tokenloom.scripts import cli, rate_distortion
 from tokenloom.tokenizers.patches import PaletteTokenizer
 
+FORMATS = {**JPEG, **OTHERS}
+each_format = pytest.mark.parametrize("name", FORMATS)
 
-def jpeg_rate(image: Image.Image, quality: int, subsampling: str) -> Rate:
-    stream = jpeg_bytes(image, quality, subsampling)
+
+def rate_of(image: Image.Image, quality: int, name: str) -> Rate:
+    stream = FORMATS[name](image, quality)
     return rate(image, Image.open(io.BytesIO(stream)).convert("RGB"), 8 * len(stream))
 
 
@@ -35,11 +39,11 @@ def test_figures_are_those_of_8_bit_pictures():
     assert rate(black, black, 1).ssim == pytest.approx(1) and rate(black, black, 1).psnr == 100
 
 
-@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
+@each_format
 @pytest.mark.parametrize("quality", [2, 30, 77, 99])
-def test_at_the_size_of_a_quality_jpeg_has_the_figures_of_that_quality(quality, subsampling):
-    expected = jpeg_rate(toy_photo(), quality, subsampling)
-    found, _ = jpeg_at(toy_photo(), expected.bits_per_pixel, subsampling)
+def test_at_the_size_of_a_quality_a_format_has_the_figures_of_that_quality(quality, name):
+    expected = rate_of(toy_photo(), quality, name)
+    found, _ = format_at(toy_photo(), expected.bits_per_pixel, FORMATS[name])
     assert found.bits_per_pixel == expected.bits_per_pixel
     assert found.psnr == pytest.approx(expected.psnr, abs=0.35)  # neighbours may take the same number of bytes
     assert found.ssim == pytest.approx(expected.ssim, abs=0.02)
@@ -47,23 +51,25 @@ def test_at_the_size_of_a_quality_jpeg_has_the_figures_of_that_quality(quality, 
 
 def test_between_two_qualities_figures_lie_between_theirs():
     image = toy_photo()
-    low, high = jpeg_rate(image, 50, "4:4:4"), jpeg_rate(image, 60, "4:4:4")
+    low, high = rate_of(image, 50, "4:4:4"), rate_of(image, 60, "4:4:4")
     bits = (low.bits_per_pixel + high.bits_per_pixel) / 2
-    found, _ = jpeg_at(image, bits, "4:4:4")
+    found, _ = format_at(image, bits, JPEG["4:4:4"])
     assert low.psnr < found.psnr < high.psnr and found.bits_per_pixel == bits
 
 
-def test_beyond_its_range_jpeg_is_taken_at_its_nearest():
+@each_format
+def test_beyond_its_range_a_format_is_taken_at_its_nearest(name):
     image = toy_photo()
-    assert jpeg_at(image, 1e-3, "4:2:0")[0] == jpeg_rate(image, 1, "4:2:0")
-    assert jpeg_at(image, 1e3, "4:2:0")[0] == jpeg_rate(image, 100, "4:2:0")
+    assert format_at(image, 1e-3, FORMATS[name])[0] == rate_of(image, 1, name)
+    assert format_at(image, 1e3, FORMATS[name])[0] == rate_of(image, 100, name)
 
 
-def test_a_jpeg_carries_no_metadata():
+@each_format
+def test_no_format_carries_metadata(name):
     image = toy_photo()
     image.info["icc_profile"] = b"x" * 5000
     image.getexif()[0x010E] = "y" * 5000
-    assert jpeg_bytes(image, 50, "4:2:0") == jpeg_bytes(toy_photo(), 50, "4:2:0")
+    assert FORMATS[name](image, 50) == FORMATS[name](toy_photo(), 50)
 
 
 @pytest.mark.parametrize(("size", "codes"), [((16, 12), 12), ((17, 13), 20)])
@@ -78,7 +84,7 @@ def test_a_lossless_tokenizer_has_all_of_both_figures():
     colors = torch.tensor([[0, 0, 0], [200, 10, 90], [255, 255, 255]], dtype=torch.uint8)
     indices = np.random.default_rng(0).integers(0, 3, (16, 24))
     image = Image.fromarray(colors.numpy()[indices])
-    found, sheet = compare_with_jpeg(by_codes(PaletteTokenizer.from_colors(colors)), image)
+    found, sheet = compare_with_formats(by_codes(PaletteTokenizer.from_colors(colors)), image)
     assert found.ours.psnr == 100 and found.ours.bits_per_pixel == pytest.approx(math.log2(3))
     assert found.ours.ssim == pytest.approx(1) and found.jpeg.psnr < 100
     assert np.array_equal(np.asarray(sheet)[:, :24], np.asarray(image))
@@ -89,7 +95,7 @@ def test_jpeg_keeps_color_where_that_is_better():
     """Fine stripes in colors of one brightness: 4:2:0 loses them."""
     stripes = np.zeros((64, 64, 3), np.uint8) + np.array([120, 60, 60], np.uint8)
     stripes[:, ::2] = (60, 92, 60)
-    found, _ = compare_with_jpeg(by_codes(toy_image_tokenizer(levels=(250, 250, 250))), Image.fromarray(stripes))
+    found, _ = compare_with_formats(by_codes(toy_image_tokenizer(levels=(250, 250, 250))), Image.fromarray(stripes))
     assert found.subsampling == "4:4:4"
 
 
@@ -112,5 +118,6 @@ def test_the_command_compares_every_picture_and_names_those_it_cannot(tmp_path, 
     report = json.loads((tmp_path / "out" / "rate_distortion.json").read_text())
     psnrs = [report["pictures"][name]["ours"]["psnr"] for name in ("0.png", "1.png")]
     assert report["mean"]["ours"]["psnr"] == pytest.approx(sum(psnrs) / 2)
+    assert {*report["mean"]["others"]} == {*OTHERS} >= {"WebP"} and all(f"{name} PSNR" in lines[0] for name in OTHERS)
     with Image.open(tmp_path / "out" / "00001.png") as sheet:
         assert sheet.size == (3 * 48 + 2 * 4, 32)
