@@ -32,7 +32,9 @@ WAVE = (3.0, 20.0)  # length of a stripe
 SOFT = 0.15  # share of leaves out of focus
 BLURRED, MAX_BLUR = 0.3, 1.3  # share of pictures out of focus, and the most
 NOISY, MAX_NOISE = 0.3, 5.0
+PLAIN, PLAIN_LEAVES = 0.2, 12  # share of pictures as people draw them: few leaves, each of one color, of any color
 
+AMPLITUDE, SHADES = 7, slice(1, 3)  # of a leaf's random numbers, those of its texture and of its gradient
 TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], dtype=np.float32)
 
 
@@ -46,6 +48,11 @@ def dead_leaves(generator: torch.Generator, size: int) -> NDArray[np.uint8]:
     luma, chroma = LUMA[0] + contrast * (LUMA[1] - LUMA[0]), CHROMA[0] + colorful * (CHROMA[1] - CHROMA[0])
     colors = normals[:, 5:] * np.array([luma, chroma, chroma], dtype=np.float32)
     colors[:, 0] += 255 * (0.15 + 0.7 * bright)
+    if noisy >= 1 - PLAIN:
+        draws, normals = draws[:PLAIN_LEAVES], normals[:PLAIN_LEAVES]
+        draws[:, AMPLITUDE] = normals[:, SHADES] = 0
+        even = torch.special.ndtr(torch.from_numpy(normals[:, 5:])).numpy()  # normal numbers made uniform
+        colors = 255 * even @ np.linalg.inv(TO_RGB).T
 
     picture = np.empty((size, size, 3), dtype=np.float32)
     picture[:] = colors[0]

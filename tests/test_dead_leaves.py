@@ -56,6 +56,15 @@ def test_all_levels_and_colors_occur(pictures):
     assert spread.min() < 12 and spread.max() > 40, "some are nearly gray, some colorful"
 
 
+def test_some_pictures_have_few_colors_and_these_may_be_any():
+    """As people draw: most neighbours are exactly alike, and whole regions are as colorful as can be."""
+    found = drawn(150)
+    alike = (np.diff(found.astype(int), axis=2) == 0).all(-1).mean((1, 2))
+    plain = found[alike > 0.5]
+    assert 12 < len(plain) < 45 and np.median(alike) < 0.2
+    assert (plain.max(-1).astype(int) - plain.min(-1)).max() > 200
+
+
 def test_a_leaf_of_sides_is_convex_and_holds_its_middle():
     v, u = np.mgrid[-2:2:81j, -2:2:81j].astype(np.float32)
     for sides in (0.4, 0.7, 0.999):
