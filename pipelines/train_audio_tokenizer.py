@@ -201,7 +201,7 @@ def train_on_sounds(
     return cast(nn.Module, trained.tokenizer)
 
 
-def overfit_one(config: AudioTokenizerConfig, source: SoundSource, *, steps: int = 300, seed: int = 0) -> float:
+def overfit_one(config: AudioTokenizerConfig, source: SoundSource, *, steps: int = 600, seed: int = 0) -> float:
     """Train on one piece alone and return its mel distance; a sound tokenizer comes below `OVERFIT_DISTANCE`.
 
     Raises:
@@ -223,6 +223,7 @@ def overfit_sound(tokenizer: AudioTokenizer | UnitsTokenizer, sounds: Tensor, st
         outputs, _ = tokenizer(sounds)
         optimizer.zero_grad()
         mel_distance(outputs, sounds[:, :, :-DELAY], SAMPLE_RATE).mean().backward()
+        nn.utils.clip_grad_norm_(tokenizer.parameters(), 1.0)
         optimizer.step()
     heard = tokenizer.decode(tokenizer.encode(sounds), (sounds.shape[2],))
     reached = float(mel_distance(heard, sounds, SAMPLE_RATE))
