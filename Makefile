@@ -49,8 +49,8 @@ demo: setup
 	@$(BIN)/tokenloom speech-to-text outputs/demo/speech/00-masked-00.wav
 
 test: setup
-	@echo "test: running the tests"
-	@$(BIN)/python -m pytest
+	@echo "test: running the tests, a file at a time on each core"
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 # mypy reads an installed copy: the source folder is not called tokenloom, and so mypy could not name the modules there.
 check: setup
