@@ -25,7 +25,7 @@ from .retrieval import recall
 from .seen_media import begun_frames
 from .text_to_image import TextToImagePipeline
 from .train_loop import LoopConfig, train
-from .train_model import codes_of
+from .training_batches import codes_of
 
 DRAWING = 2  # random numbers for what a step learns are apart from all others
 VALIDATION_PAIRS = 128

@@ -1,9 +1,7 @@
 """Train the shared transformer on captioned pictures and clips under any mix of the three decoders.
 
 Every picture of a batch is learned by every decoder, so data, order and count are the same for all. Batch and noise are
-functions of the step alone. Pictures are drawn or read, encoded by the frozen tokenizer, and paired with their
-captions; a share of the captions is left out, for guidance. Of a clip one frame is learned, after others that are given
-(see clip_order.py).
+functions of the step alone (see training_batches.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,159 +11,26 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
-from einops import pack, rearrange, unpack
 from torch import Tensor, nn
 
 from ..data.loader import generator_of
-from ..data.made_ahead import MadeAhead
 from ..data.media import image_grid, write_png
 from ..models.attention import plain_products
 from ..models.captured_losses import CapturedLosses
-from ..models.objectives import Batch, DecoderLosses, sent
+from ..models.objectives import DecoderLosses
 from ..models.optimizers import muon_and_adamw
 from ..models.schedules import trapezoid
 from ..models.transformer import SharedTransformer, TransformerConfig
 from ..tokenizers.image import ImageTokenizer
-from ..tokenizers.sequence import prompt_batch
 from ..tokenizers.text import TextTokenizer
-from .clip_order import mean_known, seen_frames, training_frames
 from .clip_sources import ClipSource
-from .picture_sources import VALIDATION_NUMBER, Pictures, PictureSource, parts_of
+from .picture_sources import VALIDATION_NUMBER, PictureSource, parts_of
 from .text_to_image import TextToImagePipeline, seeded, words_of
 from .train_loop import LoopConfig, train
-from .train_reconstruction import to_range
+from .train_recipe import TransformerRecipe, plan
+from .training_batches import Batches, codes_of
 
-COMPILED = (0, 1, 4)  # numbers of given frames that compiled code is made for: each costs many seconds at the start
-DRAWING = 1  # random numbers for a batch are apart from those for its noise
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransformerRecipe:
-    decoders: tuple[str, ...] = ("ar", "masked", "diffusion")
-    data: tuple[str, ...] = ()  # where the examples come from, in words: a resumed run must have the same
-    clip_data: tuple[str, ...] = ()  # the same, of clips
-    clip_share: float = 0.5  # of the steps that learn clips, where there are any
-    text_share: float = 0.0  # of the steps that learn to write the caption of what they see
-    steps: int = 3000
-    batch_size: int = 32  # pictures, each learned by every decoder
-    muon_lr: float = 2e-3
-    adamw_lr: float = 2e-3
-    warmup: int = 100
-    decay: float = 0.5  # share of the steps over which the rate falls to zero
-    ema_decay: float = 0.998
-    drop_caption: float = 0.1
-    prompt_length: int = 64  # tokens that every prompt is padded or cut to: one shape, so that compiling happens once
-    bfloat16: bool = False  # products in bfloat16, the rest in float32; pays where the processor has units for it
-    compile: bool = False  # fuse the blocks with torch.compile; some minutes at the start, then faster steps
-    seed: int = 0
-    evaluate_every: int = 500
-    checkpoint_every: int = 100
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
-        if not 0 < self.clip_share < 1:
-            raise ValueError(f"clip_share must be between 0 and 1, got {self.clip_share}; leave out clips to have none")
-        if not 0 <= self.text_share < 1:
-            raise ValueError(f"text_share must be at least 0 and less than 1, got {self.text_share}")
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A batch before the tokenizer of pictures has seen it."""
-
-    parts: list[Tensor]  # of each source: uint8 (n, m + 1, 3, H, W), or codes of token shards, int64 (n, m + 1, h, w)
-    prompts: Tensor  # int64 (B, P)
-    real: Tensor  # bool (B, P)
-    frames: Tensor  # int64 (B, m + 1), which frames of their clips they are; 0 for pictures
-    describe: bool  # the captions are what is learned
-
-
-class Batches:
-    """Number -> batch: pictures from `source`, or frames from `clips`, as codes, and their captions as tokens.
-
-    `workers` processes draw and read ahead of training, which asks for every `stride`-th number.
-    """
-
-    def __init__(
-        self,
-        source: PictureSource,
-        clips: ClipSource | None,
-        image_tokenizer: ImageTokenizer,
-        text_tokenizer: TextTokenizer,
-        transformer: SharedTransformer,
-        recipe: TransformerRecipe,
-        *,
-        workers: int = 0,
-        stride: int = 1,
-    ):
-        self.source, self.clips, self.recipe = source, clips, recipe
-        self.image_tokenizer, self.text_tokenizer = image_tokenizer, text_tokenizer
-        self.vocabulary = transformer.vocabulary
-        self.device = transformer.embedding.weight.device
-        self.drawn = MadeAhead(self.draw, workers, stride)
-
-    def __call__(self, number: int) -> Batch:
-        return self.encode(self.drawn(number))
-
-    def draw(self, number: int) -> Drawn:
-        generator = generator_of(self.recipe.seed, number, DRAWING)
-        moving, described = torch.rand(2, generator=generator).tolist()
-        describe = described < self.recipe.text_share
-        if self.clips and moving < self.recipe.clip_share:
-            return self.clips_drawn(number, generator, describe)
-        return self.pictures_drawn(number, generator, describe)
-
-    def pictures_drawn(self, number: int, generator: torch.Generator, describe: bool = False) -> Drawn:
-        parts = parts_of(self.source, number, self.recipe.batch_size)
-        frames = torch.zeros(self.recipe.batch_size, 1, dtype=torch.long)
-        pictures = [(pictures.unsqueeze(1), captions) for pictures, captions in parts]
-        return self._drawn(pictures, frames, generator, describe)
-
-    def clips_drawn(self, number: int, generator: torch.Generator, describe: bool = False) -> Drawn:
-        """The same number of frames of each clip, the last to be learned after the others, or all to be described."""
-        assert self.clips is not None
-        parts = parts_of(self.clips, number, self.recipe.batch_size)
-        clips = [clips if clips.dtype == torch.long else clips.transpose(1, 2) for clips, _ in parts]  # (n, T, ...)
-        num_frames, count = clips[0].shape[1], self.recipe.batch_size
-        if describe:
-            frames = torch.tensor([seen_frames(num_frames)] * count)
-        else:
-            frames = training_frames(num_frames, count, generator)
-        chosen = [
-            (clip[torch.arange(len(clip))[:, None], frame], captions)
-            for clip, frame, (_, captions) in zip(clips, frames.split([*map(len, clips)]), parts, strict=True)
-        ]
-        return self._drawn(chosen, frames, generator, describe)
-
-    def _drawn(self, parts: list[Pictures], frames: Tensor, generator: torch.Generator, describe: bool) -> Drawn:
-        captions = [caption for _, captions in parts for caption in captions]
-        share = 0.0 if describe else self.recipe.drop_caption
-        dropped = torch.rand(len(captions), generator=generator) < share
-        tokens = [
-            [] if drop else self.text_tokenizer.encode(caption)[: self.recipe.prompt_length - 1]
-            for caption, drop in zip(captions, dropped.tolist(), strict=True)
-        ]
-        prompts, real = prompt_batch(tokens, self.vocabulary)
-        missing = self.recipe.prompt_length - prompts.shape[1]
-        prompts, real = F.pad(prompts, (0, missing)), F.pad(real, (0, missing))
-        return Drawn([pictures for pictures, _ in parts], prompts, real, frames, describe)
-
-    def encode(self, drawn: Drawn) -> Batch:
-        codes = torch.cat([codes_of(sent(pictures, self.device), self.image_tokenizer) for pictures in drawn.parts])
-        codes = rearrange(codes, "B m h w -> B m (h w)")
-        prompts, real, frames = (sent(tensor, self.device) for tensor in (drawn.prompts, drawn.real, drawn.frames))
-        return Batch(prompts, real, codes, frames, drawn.describe)
-
-
-def codes_of(pictures: Tensor, image_tokenizer: ImageTokenizer) -> Tensor:
-    """Uint8 pictures (..., 3, H, W) -> int64 codes (..., h, w); codes, as token shards give them, pass as they are."""
-    if pictures.dtype == torch.long:
-        return pictures
-    flat, axes = pack([pictures], "* C H W")
-    (codes,) = unpack(image_tokenizer.encode_unchecked(to_range(flat)), axes, "* h w")
-    return codes
+Score = Callable[[TextToImagePipeline], dict[str, float]]
 
 
 @torch.no_grad()
@@ -178,27 +43,70 @@ def standardize(model: SharedTransformer, image_tokenizer: ImageTokenizer, sourc
     model.latent_std.copy_(latents.std(0).clamp(min=1e-3))
 
 
-def plan(model: SharedTransformer, recipe: TransformerRecipe, *, gigaflops: float = 150.0) -> str:
-    """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second."""
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-    trunk = counts["blocks"] + counts["norm"]
-    inputs = counts["embedding"] + counts["latent_in"] + counts["place"]
-    codes = model.config.num_positions
-    given = recipe.clip_share * mean_known() * (1 + codes) if recipe.clip_data else 0
-    slots = len(recipe.decoders) * (1 + codes) + given + 24  # 24: tokens of a usual caption
-    per_picture = 6 * (trunk * slots + counts["head"] * len(recipe.decoders) * codes)
-    total = per_picture * recipe.steps * recipe.batch_size
-    parameters = sum(counts.values())
-    activations = recipe.batch_size * slots * model.config.num_layers * model.config.width * 4 * 30
-    return (
-        f"transformer: {parameters / 1e6:.2f} M parameters (trunk {trunk / 1e6:.2f}, inputs "
-        f"{inputs / 1e6:.2f}, head {counts['head'] / 1e6:.2f}, modulation "
-        f"{counts['modulation'] / 1e6:.2f}); decoders {', '.join(recipe.decoders)}\n"
-        f"{recipe.steps} steps of {recipe.batch_size}: {recipe.steps * recipe.batch_size} pictures, "
-        f"{per_picture / 1e9:.1f} GFLOP each, {total / 1e15:.2f} PFLOP in all; about "
-        f"{(parameters * 16 + activations) / 1e9:.1f} GB; "
-        f"{total / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
-    )
+class BatchLoss:
+    """(module, number) -> the mean of the decoders' losses on that batch, and each of them: what training descends.
+
+    `wrapped`: the module that comes is not `losses` itself, but what an accelerator made of it.
+    """
+
+    def __init__(self, losses: DecoderLosses, batches: Batches, recipe: TransformerRecipe, *, wrapped: bool):
+        self.blocks, self.batches, self.recipe = losses.model.blocks, batches, recipe
+        self.compiled = False
+        # The wrapper of an accelerator must see every forward pass; compiled code was not captured, and starts little.
+        on_cuda = batches.device.type == "cuda"
+        self.captured = CapturedLosses(losses) if on_cuda and not wrapped and not recipe.compile else None
+
+    def __call__(self, module: nn.Module, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = self.batches(number)
+        if self.recipe.compile and not self.compiled:  # here, so that the moving average stays as it is
+            torch._dynamo.config.recompile_limit = 32
+            for block in self.blocks:  # all share the code that is made for one
+                block.compile(dynamic=False)
+            self.compiled = True
+        stance = torch.compiler.set_stance("force_eager" if batch.describe else "default")
+        kind, cached = self.batches.device.type, self.captured is None
+        autocast = torch.autocast(kind, torch.bfloat16, enabled=self.recipe.bfloat16, cache_enabled=cached)
+        with stance, plain_products(), autocast:
+            values = (self.captured or module)(batch, generator_of(self.recipe.seed, number))
+        return torch.stack(list(values.values())).mean(), {name: value.detach() for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """(module, step) -> its losses on examples kept for that, and the figures of `score`; writes a grid of samples."""
+
+    batches: Batches
+    pipeline_of: Callable[[nn.Module], TextToImagePipeline]
+    out: Path
+    prompts: Sequence[str]  # what the samples are of; a row for each decoder
+    score: Score | None
+
+    @torch.no_grad()
+    def __call__(self, module: nn.Module, step: int) -> dict[str, float]:
+        pipeline, figures = self.pipeline_of(module), self.losses(module)
+        if self.prompts:
+            self.write_samples(pipeline, step)
+        return figures | (self.score(pipeline) if self.score else {})
+
+    def losses(self, module: nn.Module) -> dict[str, float]:
+        """In nats per code or, of captions, per token."""
+        batches, recipe = self.batches, self.batches.recipe
+        draws = {"": batches.pictures_drawn} | ({"clip_": batches.clips_drawn} if batches.clips else {})
+        figures: dict[str, float] = {}
+        for prefix, draw in draws.items():
+            for describe in (False, True) if recipe.text_share else (False,):
+                generator = generator_of(recipe.seed, VALIDATION_NUMBER)
+                values = module(batches.encode(draw(VALIDATION_NUMBER, generator, describe)), generator)
+                figures |= {f"validation_{prefix}{name}": float(value) for name, value in values.items()}
+        return figures
+
+    def write_samples(self, pipeline: TextToImagePipeline, step: int) -> None:
+        prompts = self.prompts
+        rows = [
+            pipeline(prompts, decoder=decoder, generator=seeded(0, len(prompts)), output_type="pt").images
+            for decoder in self.batches.recipe.decoders
+        ]
+        write_png(self.out / "samples" / f"step-{step:08d}.png", image_grid(torch.cat(rows), len(prompts)))
 
 
 def train_transformer(
@@ -213,7 +121,7 @@ def train_transformer(
     init: SharedTransformer | None = None,
     clips: ClipSource | None = None,
     sample_prompts: Sequence[str] = (),
-    score: Callable[[TextToImagePipeline], dict[str, float]] | None = None,
+    score: Score | None = None,
     device: str | torch.device = "cpu",
     workers: int = 0,
     accelerator: Any = None,
@@ -243,48 +151,9 @@ def train_transformer(
     lexicon = {word for caption in captions for word in words_of(caption)}
     say(plan(model, recipe))
 
-    compiled: list[bool] = []
-    on_cuda = torch.device(device).type == "cuda"
-    # The wrapper of an accelerator must see every forward pass; compiled code was never captured, and starts little.
-    captured = CapturedLosses(losses) if on_cuda and accelerator is None and not recipe.compile else None
-
-    def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, Tensor]]:
-        batch = batches(stream)
-        if recipe.compile and not compiled:  # here, so that the moving average stays as it is
-            torch._dynamo.config.recompile_limit = 32
-            for block in model.blocks:  # all share the code that is made for one
-                block.compile(dynamic=False)
-            compiled.append(True)
-        usual = batch.codes.shape[1] - 1 in COMPILED and not batch.describe
-        stance = torch.compiler.set_stance("default" if usual else "force_eager")
-        kind = batch.codes.device.type
-        autocast = torch.autocast(kind, torch.bfloat16, enabled=recipe.bfloat16, cache_enabled=not captured)
-        with stance, plain_products(), autocast:
-            values = (captured or module)(batch, generator_of(recipe.seed, stream))
-        return torch.stack(list(values.values())).mean(), {name: v.detach() for name, v in values.items()}
-
     def pipeline_of(module: nn.Module) -> TextToImagePipeline:
         trained = cast(DecoderLosses, module).model
         return TextToImagePipeline(trained, image_tokenizer, text_tokenizer, lexicon, writes=recipe.text_share > 0)
-
-    @torch.no_grad()
-    def evaluate(module: nn.Module, step: int) -> dict[str, float]:
-        scores: dict[str, float] = {}
-        for prefix, draw in {"": batches.pictures_drawn, "clip_": batches.clips_drawn}.items():
-            if prefix and not clips:
-                continue
-            for describe in (False, True) if recipe.text_share else (False,):
-                generator = generator_of(recipe.seed, VALIDATION_NUMBER)
-                values = module(batches.encode(draw(VALIDATION_NUMBER, generator, describe)), generator)
-                scores |= {f"validation_{prefix}{name}": float(v) for name, v in values.items()}
-        pipeline = pipeline_of(module)
-        if sample_prompts:
-            rows = [
-                pipeline(sample_prompts, decoder=d, generator=seeded(0, len(sample_prompts)), output_type="pt").images
-                for d in recipe.decoders
-            ]
-            write_png(out / "samples" / f"step-{step:08d}.png", image_grid(torch.cat(rows), len(sample_prompts)))
-        return scores | (score(pipeline) if score else {})
 
     pipeline_of(losses)  # refuses tokenizers that do not fit the model, before anything is written
     loop = LoopConfig(
@@ -305,11 +174,11 @@ def train_transformer(
     )
     average = train(
         losses,
-        loss,
+        BatchLoss(losses, batches, recipe, wrapped=accelerator is not None),
         optimizers,
         loop,
         out,
-        evaluate=evaluate,
+        evaluate=Evaluation(batches, pipeline_of, out, sample_prompts, score),
         state=state,
         resume=resume,
         accelerator=accelerator,

@@ -114,7 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from tokenloom.pipelines.shard_sources import open_training_clips, open_training_source
     from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
-    from tokenloom.pipelines.train_model import TransformerRecipe, plan, standardize, train_transformer
+    from tokenloom.pipelines.train_model import standardize, train_transformer
+    from tokenloom.pipelines.train_recipe import TransformerRecipe, plan
 
     recipe = TransformerRecipe(
         data=tuple(arguments.data), clip_data=tuple(arguments.clips), **given(arguments, *RECIPE)

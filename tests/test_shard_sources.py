@@ -15,11 +15,11 @@ from tests.test_train_model import batches_of, bits, recipe, run
 from tokenloom.data.find_files import find_files
 from tokenloom.data.loader import generator_of
 from tokenloom.data.shard_reader import ShardReader
-from tokenloom.pipelines import train_model
+from tokenloom.pipelines import training_batches
 from tokenloom.pipelines.picture_sources import HELD_OUT, VALIDATION_NUMBER, open_source, whole
 from tokenloom.pipelines.shard_sources import open_training_clips, open_training_source
 from tokenloom.pipelines.tokenize_files import tokenize_images, tokenize_texts, tokenize_videos
-from tokenloom.pipelines.train_model import codes_of
+from tokenloom.pipelines.training_batches import codes_of
 from tokenloom.scripts import cli
 from tokenloom.tokenizers.frames import FramesTokenizer
 from tokenloom.tokenizers.text import TextTokenizer
@@ -110,7 +110,7 @@ def test_the_commands_end_in_the_same_weights_without_the_pictures_and_after_a_k
     assert cli.main([*map(str, words)]) == 0
     (world / "pictures").rename(world / "gone")
 
-    draw = train_model.Batches.__call__
+    draw = training_batches.Batches.__call__
 
     def killed(self, number):
         if number == 2:
@@ -118,9 +118,9 @@ def test_the_commands_end_in_the_same_weights_without_the_pictures_and_after_a_k
         return draw(self, number)
 
     words = ["--data", world / "shards", "--out", world / "b", *common]
-    monkeypatch.setattr(train_model.Batches, "__call__", killed)
+    monkeypatch.setattr(training_batches.Batches, "__call__", killed)
     assert tokenloom_train(*words) == 130
-    monkeypatch.setattr(train_model.Batches, "__call__", draw)
+    monkeypatch.setattr(training_batches.Batches, "__call__", draw)
     assert tokenloom_train(*words, "--resume") == 0
     one, other = weights(world / "a" / "final"), weights(world / "b" / "final")
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

@@ -22,7 +22,9 @@ from tokenloom.pipelines.checkpoint import load_checkpoint
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.pipelines.text_to_image import seeded
 from tokenloom.pipelines.text_to_video import TextToVideoPipeline
-from tokenloom.pipelines.train_model import Batches, TransformerRecipe, plan, train_transformer
+from tokenloom.pipelines.train_model import train_transformer
+from tokenloom.pipelines.train_recipe import TransformerRecipe, plan
+from tokenloom.pipelines.training_batches import Batches
 from tokenloom.scripts import cli
 
 FRAMES = 5

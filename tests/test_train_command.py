@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 
 from tests.doubles import CAPTIONS, SIZE, awaken, toy_image_tokenizer, toy_picture, toy_pictures
 from tokenloom.models.transformer import TransformerConfig
-from tokenloom.pipelines import train_model
+from tokenloom.pipelines import training_batches
 from tokenloom.pipelines.picture_sources import open_source, whole
 from tokenloom.pipelines.prepare_training import scene_score, watched_prompts
 from tokenloom.pipelines.text_to_image import TextToImagePipeline
-from tokenloom.pipelines.train_model import TransformerRecipe
+from tokenloom.pipelines.train_recipe import TransformerRecipe
 from tokenloom.scripts import cli, train
 from tokenloom.tokenizers.image import ImageTokenizer
 from tokenloom.tokenizers.text import TextTokenizer
@@ -69,7 +69,7 @@ def test_a_killed_run_ends_in_the_same_weights(world, monkeypatch, capsys):
     words = ["--steps", 4, "--checkpoint-every", 1, "--evaluate-every", 2]
     assert tokenloom_train(*words_for(world, "whole"), *words, "--workers", 1) == 0
 
-    draw, drawn = train_model.Batches.__call__, []
+    draw, drawn = training_batches.Batches.__call__, []
 
     def killed(self, number):
         drawn.append(number)
@@ -77,9 +77,9 @@ def test_a_killed_run_ends_in_the_same_weights(world, monkeypatch, capsys):
             raise KeyboardInterrupt
         return draw(self, number)
 
-    monkeypatch.setattr(train_model.Batches, "__call__", killed)
+    monkeypatch.setattr(training_batches.Batches, "__call__", killed)
     assert tokenloom_train(*words_for(world), *words) == 130
-    monkeypatch.setattr(train_model.Batches, "__call__", draw)
+    monkeypatch.setattr(training_batches.Batches, "__call__", draw)
     assert tokenloom_train(*words_for(world), *words) == 1 and "add --resume" in capsys.readouterr().err
     other_share = ["--data", f"{world / 'pictures'}:2", *words_for(world)[2:]]
     assert tokenloom_train(*other_share, *words, "--resume") == 1

@@ -21,7 +21,9 @@ from tokenloom.pipelines.checkpoint import load_checkpoint
 from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER
 from tokenloom.pipelines.text_to_image import seeded
 from tokenloom.pipelines.train_loop import TrainingError
-from tokenloom.pipelines.train_model import Batches, TransformerRecipe, plan, standardize, train_transformer
+from tokenloom.pipelines.train_model import standardize, train_transformer
+from tokenloom.pipelines.train_recipe import TransformerRecipe, plan
+from tokenloom.pipelines.training_batches import Batches
 
 DECODERS = ("ar", "masked", "diffusion")
 
