@@ -4,7 +4,7 @@ As in picture_sources.py a source maps (number, count) to clips and captions and
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,9 +18,10 @@ from ..data.clip_render import NUM_FRAMES
 from ..data.loader import generator_of
 from ..data.media import MediaError
 from ..data.moving_leaves import moving_leaves
-from ..data.scene_clips import CLIP_KINDS, clip_batch, draw_clip
+from ..data.scene_clips import CLIP_KINDS, EVEN_KINDS, clip_batch, draw_clip
 from .picture_sources import Draw, MixedSource, Pictures, PictureSource, parse_shares, random_square, scaled
 
+MIXTURE: Mapping[str, float] = {**EVEN_KINDS, "circles": 4.0, "two": 2.0, "turns": 2.0, "moves": 2.0}
 CAPTIONS_OF_CLIPS = 800  # of each kind
 CACHED_SIDES = 4  # frames are kept at so many times the size that is trained on
 
@@ -39,7 +40,7 @@ class SceneClipSource:
     seed: int
 
     def __call__(self, number: int, count: int) -> Pictures:
-        clips, requests = clip_batch(self.seed, number * count, count, size=self.size)
+        clips, requests = clip_batch(self.seed, number * count, count, size=self.size, mixture=MIXTURE)
         return rearrange(clips, "N T H W C -> N C T H W"), [request.text for request in requests]
 
     def captions(self) -> Iterable[str]:
