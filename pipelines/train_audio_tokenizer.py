@@ -54,6 +54,7 @@ class AudioLosses(nn.Module):
         super().__init__()
         self.tokenizer, self.recipe = tokenizer, recipe
         tokenizer.encoder.requires_grad_(not recipe.freeze_encoder)
+        tokenizer.decoder.requires_grad_(not recipe.freeze_decoder)
 
     def forward(self, sounds: Tensor, num_levels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Sounds (B, 1, t HOP), told by so many codebooks each, int64 (B,) -> what to minimize, and figures to show."""

@@ -42,6 +42,7 @@ class TrainingRecipe:
     warmup: int = 50
     weight_decay: float = 0.0
     freeze_encoder: bool = False  # train the decoder alone: ids made before stay good
+    freeze_decoder: bool = False  # train the encoder alone: ids go on meaning what a model learned that they mean
     bfloat16: bool = False  # products in bfloat16; pays where the processor has bfloat16 units
     seed: int = 0
     evaluate_every: int = 250
@@ -50,6 +51,8 @@ class TrainingRecipe:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
+        if self.freeze_encoder and self.freeze_decoder:
+            raise ValueError("with encoder and decoder frozen nothing is left to train; freeze one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,7 @@ class ReconstructionLosses(nn.Module):
         self.tokenizer, self.recipe, self.penalty = tokenizer, recipe, penalty
         self.discriminator = PatchDiscriminator() if recipe.adversarial else None
         tokenizer.encoder.requires_grad_(not recipe.freeze_encoder)
+        tokenizer.decoder.requires_grad_(not recipe.freeze_decoder)
 
     def forward(self, media: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Pictures or clips in [-1, 1] -> what to minimize, and figures to show."""

@@ -37,12 +37,12 @@ Trained = TypeVar("Trained", bound="Pretrained")
 TEXT = ("vocab_size", "special_tokens", "normalization", "lowercase", "min_frequency")
 RECIPE = (
     *("steps", "batch_size", "learning_rate", "absolute", "edges", "adversarial"),
-    *("freeze_encoder", "bfloat16", "seed"),
+    *("freeze_encoder", "freeze_decoder", "bfloat16", "seed"),
 )
 LEARNED = ("size", *PICTURES, *RECIPE, "init", "device", "workers", "resume", "overfit_one")
 VIDEO = (*CLIPS, "frames", "rate", "motion")
 UNITS_RECIPE = ("steps", "batch_size", "learning_rate", "bfloat16", "seed")
-SOUND_RECIPE = (*UNITS_RECIPE, "freeze_encoder", "phases")
+SOUND_RECIPE = (*UNITS_RECIPE, "freeze_encoder", "freeze_decoder", "phases")
 OF_SOUNDS = ("init", "device", "resume", "overfit_one")
 KINDS = {  # what each takes
     "text": TEXT,
@@ -107,6 +107,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     image.add_argument(
         "--freeze-encoder", action="store_true", default=None, help="train the decoder alone: ids stay what they are"
+    )
+    image.add_argument(
+        "--freeze-decoder",
+        action="store_true",
+        default=None,
+        help="train the encoder alone: ids go on meaning the same",
     )
     image.add_argument("--bfloat16", action="store_true", default=None, help="for processors with bfloat16 units")
     image.add_argument("--seed", type=seed_number, metavar="S", help="of weights and pictures; default: 0")

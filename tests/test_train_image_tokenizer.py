@@ -166,6 +166,19 @@ def test_a_frozen_encoder_keeps_the_ids(tmp_path):
     assert torch.equal(trained.encode(images), ids) and not torch.equal(trained.decode(ids), pictures)
 
 
+def test_a_frozen_decoder_keeps_what_ids_mean(tmp_path):
+    init = toy_image_tokenizer(levels=CONFIG.levels, widths=CONFIG.widths)
+    images = to_range(Ramps()(0, 4)[0])
+    ids, pictures = init.encode(images), init.decode(init.encode(images))
+    trained, _ = run(tmp_path, recipe=recipe(freeze_decoder=True, learning_rate=0.02), init=init)
+    assert torch.equal(trained.decode(ids), pictures) and not torch.equal(trained.encode(images), ids)
+
+
+def test_something_must_be_left_to_train():
+    with pytest.raises(ValueError, match="freeze one of them"):
+        recipe(freeze_encoder=True, freeze_decoder=True)
+
+
 def test_validation_is_on_pictures_that_training_does_not_see(tmp_path):
     numbers: list[int] = []
 
