@@ -223,6 +223,14 @@ class SharedTransformer(nn.Module, Pretrained):
         deeper.load_state_dict(state)
         return deeper
 
+    def compile_blocks(self, *, dynamic: bool) -> None:
+        """Fuse what the blocks compute between their products, by torch.compile, from the next pass on; all of them
+        share the code that is made for one. `dynamic`: one code for every length, instead of one for each.
+        """
+        torch._dynamo.config.recompile_limit = 64
+        for block in self.blocks:
+            block.compile(dynamic=dynamic)
+
     def _start(self) -> None:
         """Neighbouring codes start alike: embeddings and head begin as smooth functions of the latents."""
         for linear in (m for b in self.blocks for m in b.modules() if isinstance(m, nn.Linear) and m.weight.any()):

@@ -50,7 +50,7 @@ class BatchLoss:
     """
 
     def __init__(self, losses: DecoderLosses, batches: Batches, recipe: TransformerRecipe, *, wrapped: bool):
-        self.blocks, self.batches, self.recipe = losses.model.blocks, batches, recipe
+        self.model, self.batches, self.recipe = losses.model, batches, recipe
         self.compiled = False
         # The wrapper of an accelerator must see every forward pass; compiled code was not captured, and starts little.
         on_cuda = batches.device.type == "cuda"
@@ -59,9 +59,7 @@ class BatchLoss:
     def __call__(self, module: nn.Module, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         batch = self.batches(number)
         if self.recipe.compile and not self.compiled:  # here, so that the moving average stays as it is
-            torch._dynamo.config.recompile_limit = 32
-            for block in self.blocks:  # all share the code that is made for one
-                block.compile(dynamic=False)
+            self.model.compile_blocks(dynamic=False)
             self.compiled = True
         stance = torch.compiler.set_stance("force_eager" if batch.describe else "default")
         kind, cached = self.batches.device.type, self.captured is None

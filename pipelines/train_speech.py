@@ -84,6 +84,7 @@ class SpeechRecipe:
     drop_prompt: float = 0.1  # share of texts left out, for guidance
     drop_speaker: float = 0.1  # share of prompts that name no speaker
     bfloat16: bool = False
+    compile: bool = False  # fuse the blocks with torch.compile; some minutes at the start, then half the time a step
     seed: int = 0
     evaluate_every: int = 500
     checkpoint_every: int = 200
@@ -236,9 +237,13 @@ def train_speech(
         transformer.sound.standardize(sounds.codes[sounds.real])
     losses = SpeechLosses(transformer, recipe.decoders)
     say(plan(transformer, recipe, float(sounds.real.sum(1).float().mean())))
+    compiled: list[bool] = []
 
     def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
         batch = batches(stream)
+        if recipe.compile and not compiled:  # here, so that the moving average stays as it is
+            transformer.compile_blocks(dynamic=True)
+            compiled.append(True)
         kind = model.device.type
         with plain_products(), torch.autocast(kind, torch.bfloat16, enabled=recipe.bfloat16):
             values = module(batch, generator_of(recipe.seed, stream))

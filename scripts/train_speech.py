@@ -15,8 +15,8 @@ from tokenloom.scripts.option_types import LEARNING_RATE, NATURAL, POSITIVE, SEC
 
 DECODERS = ("ar", "masked", "diffusion")
 RECIPE = (
-    *("decoders", "steps", "batch_size", "muon_lr", "adamw_lr", "warmup", "decay", "ema_decay", "bfloat16", "seed"),
-    *("evaluate_every", "checkpoint_every"),
+    *("decoders", "steps", "batch_size", "muon_lr", "adamw_lr", "warmup", "decay", "ema_decay", "bfloat16"),
+    *("compile", "seed", "evaluate_every", "checkpoint_every"),
 )
 SHAPE = ("width", "num_layers", "num_heads", "storage_dtype")
 
@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     learn("--decay", type=SHARE, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
     learn("--ema-decay", type=SHARE, metavar="D", help="of the average of the weights; default: 0.998")
     learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
+    learn("--compile", action="store_true", default=None, help="fuse the trunk with torch.compile")
     learn("--seed", type=seed_number, metavar="S", help="default: 0")
     learn("--evaluate-every", type=POSITIVE, metavar="STEPS", help="losses and samples; default: 500")
     learn("--checkpoint-every", type=POSITIVE, metavar="STEPS", help="default: 200")
