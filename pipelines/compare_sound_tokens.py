@@ -26,11 +26,12 @@ from .compare import count_flops
 from .evaluate_speech import Judge, real_and_reconstructed, says, with_all
 from .open_tokenizer import open_audio_tokenizer
 from .prepare_speech import digit_speech, new_speech_model
+from .speech_batches import SpeechBatches, SpeechData, SpeechRecipe
 from .speech_model import SpeechModel
 from .spoken_digits import SPEEDS, WORDS, DigitStrings
 from .text_to_image import seeded
 from .text_to_speech import TextToSpeechPipeline
-from .train_speech import SpeechBatches, SpeechData, SpeechRecipe, train_speech
+from .train_speech import train_speech
 
 SECONDS = 0.7  # of the longest recording that takes part: raw samples of more do not fit into a step
 MEAN_SECONDS = 0.4  # of a spoken digit

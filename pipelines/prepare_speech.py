@@ -10,10 +10,10 @@ import torch
 from ..models.transformer import SharedTransformer, TransformerConfig
 from ..tokenizers.text import FILE_NAME, TextTokenizer
 from .open_tokenizer import KINDS, UNTRAINED_SOUND, open_audio_tokenizer
+from .speech_batches import SpeechData
 from .speech_model import ANSWER, SpeechModel, sound_levels
 from .speech_sources import open_recorded_speech
 from .spoken_digits import MAX_SECONDS, WORDS, DigitStrings, DigitSums, at_another_speed
-from .train_speech import SpeechData
 
 TEXT_VOCABULARY = 320  # 256 bytes and some words
 

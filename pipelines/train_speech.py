@@ -1,175 +1,39 @@
 """Train the shared transformer on speech: to say texts, to write what was said, and to answer sounds by sounds.
 
-A step learns one of these tasks, drawn in stated shares. Batch and noise are functions of the step alone. Sounds are
-encoded by the frozen tokenizer as they come, so that every batch is another recording, mixture or speed.
+A step learns one of these tasks (see speech_batches.py).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.loader import generator_of
-from ..data.made_ahead import MadeAhead
 from ..data.media import image_grid, write_png
 from ..data.write_audio import write_audio
 from ..models.attention import plain_products
 from ..models.optimizers import muon_and_adamw
 from ..models.schedules import trapezoid
-from ..models.sound_objectives import Sounds, SpeechBatch, SpeechLosses
+from ..models.sound_objectives import SpeechLosses
 from ..models.transformer import SharedTransformer
-from ..tokenizers.sequence import prompt_batch
 from ..tokenizers.units import UnitsTokenizer
 from .picture_sources import VALIDATION_NUMBER
 from .spectrograms import spectrogram
-from .speech_model import ANSWER, SpeechModel
+from .speech_batches import SpeechBatches, SpeechData, SpeechRecipe, Spoken
+from .speech_model import SpeechModel
 from .text_to_image import seeded, words_of
-from .text_to_speech import TextToSpeechPipeline, spoken_prompt
+from .text_to_speech import TextToSpeechPipeline
 from .train_loop import LoopConfig, train
 
-TASKS = ("speak", "write", "answer")
-DRAWING = 1  # random numbers for a batch are apart from those for its noise
 WATCHED = 4  # texts of the validation data that are said at each evaluation
 MAX_SCORES = 1 << 31  # bytes of the attention of a batch in a layer
 SHOWN = 8000  # samples of the narrowest spectrogram
 
-
-class Spoken(Protocol):
-    """A recording, or several in a row."""
-
-    @property
-    def sound(self) -> Tensor:
-        """Float32 (1, S) in [-1, 1]."""
-        ...
-
-    @property
-    def text(self) -> str: ...
-
-    @property
-    def speaker(self) -> str:
-        """Who says it; "" if unknown."""
-        ...
-
-
-SpeechSource = Callable[[int, int], Sequence[Spoken]]  # (number, count) -> what is said, a function of these alone
-AnswerSource = Callable[[int, int], Sequence[tuple[Spoken, Spoken]]]  # the same: what is heard, and what answers it
-
-
-@dataclass(frozen=True)
-class SpeechData:
-    """Where the speech comes from, which is learned to be said, to be written down, and to be answered."""
-
-    said: SpeechSource
-    heard: SpeechSource
-    answers: AnswerSource | None
-    texts: Callable[[], Iterable[str]]  # of all that is said: what a text tokenizer and a lexicon are made from
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeechRecipe:
-    decoders: tuple[str, ...] = ("ar", "masked", "diffusion")
-    data: tuple[str, ...] = ()  # where the speech comes from, in words: a resumed run must have the same
-    shares: Mapping[str, float] = field(default_factory=lambda: {"speak": 0.6, "write": 0.4})  # of the steps
-    steps: int = 6000
-    batch_size: int = 32
-    muon_lr: float = 4e-3
-    adamw_lr: float = 2e-3
-    warmup: int = 100
-    decay: float = 0.5
-    ema_decay: float = 0.998
-    drop_prompt: float = 0.1  # share of texts left out, for guidance
-    drop_speaker: float = 0.1  # share of prompts that name no speaker
-    bfloat16: bool = False
-    compile: bool = False  # fuse the blocks with torch.compile; some minutes at the start, then half the time a step
-    seed: int = 0
-    evaluate_every: int = 500
-    checkpoint_every: int = 200
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
-        unknown = set(self.shares) - set(TASKS)
-        if unknown or not self.shares or min(self.shares.values()) <= 0:
-            raise ValueError(f"shares are above 0, of {', '.join(TASKS)}, got {dict(self.shares)}")
-
-
-Prompts = tuple[Tensor, Tensor]  # int64 (B, P), BEGIN first, and bool (B, P)
-Joined = tuple[
-    Tensor, list[int]
-]  # B sounds one after the other, (1, S), and the samples of each: one tensor to hand on
-
-
-@dataclass(frozen=True)
-class DrawnSpeech:
-    """A batch before the tokenizer of sounds has heard it."""
-
-    prompts: Prompts
-    heard: Joined | None
-    spoken: Joined | None
-    written: Prompts | None
-
-
-class SpeechBatches:
-    """Number -> batch of one task, as tokens. `workers` processes draw and read ahead."""
-
-    def __init__(
-        self, model: SpeechModel, recipe: SpeechRecipe, data: SpeechData, *, workers: int = 0, stride: int = 1
-    ):
-        self.model, self.recipe, self.data = model, recipe, data
-        self.text_tokenizer, self.vocabulary = model.text_tokenizer, model.transformer.vocabulary
-        if "answer" in recipe.shares and data.answers is None:
-            raise ValueError("to learn to answer takes pairs of sounds, got none; leave out its share")
-        self.drawn = MadeAhead(self._any_task, workers, stride)
-
-    def __call__(self, number: int) -> SpeechBatch:
-        return self.encode(self.drawn(number))
-
-    def _any_task(self, number: int) -> DrawnSpeech:
-        generator = generator_of(self.recipe.seed, number, DRAWING)
-        shares = torch.tensor(list(self.recipe.shares.values()))
-        point = torch.rand((), generator=generator) * shares.sum()
-        task = list(self.recipe.shares)[int((shares.cumsum(0)[:-1] <= point).sum())]
-        return self.draw(task, number, generator)
-
-    def draw(self, task: str, number: int, generator: torch.Generator) -> DrawnSpeech:
-        count = self.recipe.batch_size
-        if task == "answer":
-            assert self.data.answers is not None
-            heard, said = zip(*self.data.answers(number, count), strict=True)
-            return DrawnSpeech(self._prompts([ANSWER] * count), _joined(heard), _joined(said), None)
-        if task == "write":
-            spoken = self.data.heard(number, count)
-            written = self._prompts([one.text for one in spoken])
-            return DrawnSpeech(self._prompts([""] * count), _joined(spoken), None, written)
-        spoken = self.data.said(number, count)
-        dropped, nameless = torch.rand(2, count, generator=generator).tolist()
-        texts = [
-            ""
-            if d < self.recipe.drop_prompt
-            else spoken_prompt(one.text, one.speaker * (n >= self.recipe.drop_speaker))
-            for one, d, n in zip(spoken, dropped, nameless, strict=True)
-        ]
-        return DrawnSpeech(self._prompts(texts), None, _joined(spoken), None)
-
-    def _prompts(self, texts: Sequence[str]) -> Prompts:
-        return prompt_batch([self.text_tokenizer.encode(text) for text in texts], self.vocabulary)
-
-    def encode(self, drawn: DrawnSpeech) -> SpeechBatch:
-        device = self.model.device
-        prompts, real = (tensor.to(device) for tensor in drawn.prompts)
-        written = drawn.written and (drawn.written[0].to(device), drawn.written[1].to(device))
-        return SpeechBatch(prompts, real, self._codes(drawn.heard), self._codes(drawn.spoken), written)
-
-    def _codes(self, joined: Joined | None) -> Sounds | None:
-        return self.model.encode(joined[0].split(joined[1], dim=1)) if joined else None
-
-
-def _joined(spoken: Sequence[Spoken]) -> Joined:
-    return torch.cat([one.sound for one in spoken], dim=1), [one.sound.shape[1] for one in spoken]
+Score = Callable[[SpeechModel], dict[str, float]]
 
 
 def check_sounds(model: SpeechModel, recipe: SpeechRecipe) -> None:
@@ -204,13 +68,57 @@ def plan(model: SharedTransformer, recipe: SpeechRecipe, mean_steps: float) -> s
     )
 
 
+class SpeechBatchLoss:
+    """(module, number) -> what training descends on that batch, and the losses that it is made of."""
+
+    def __init__(self, batches: SpeechBatches):
+        self.batches, self.recipe = batches, batches.recipe
+        self.compiled = False
+
+    def __call__(self, module: nn.Module, number: int) -> tuple[Tensor, dict[str, float]]:
+        batch, model = self.batches(number), self.batches.model
+        if self.recipe.compile and not self.compiled:  # here, so that the moving average stays as it is
+            model.transformer.compile_blocks(dynamic=True)
+            self.compiled = True
+        with plain_products(), torch.autocast(model.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            values = module(batch, generator_of(self.recipe.seed, number))
+        decoders = [value for name, value in values.items() if name != "length"]
+        total = torch.stack(decoders).mean() + 0.1 * values.get("length", torch.zeros(()))
+        return total, {name: float(value.detach()) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class SpeechEvaluation:
+    """(module, step) -> its losses on speech kept for that, and the figures of `score`; writes what it says of some."""
+
+    batches: SpeechBatches
+    model_of: Callable[[nn.Module], SpeechModel]
+    out: Path
+    score: Score | None
+
+    @torch.no_grad()
+    def __call__(self, module: nn.Module, step: int) -> dict[str, float]:
+        batches, recipe = self.batches, self.batches.recipe
+        figures: dict[str, float] = {}
+        for task in recipe.shares:
+            generator = generator_of(recipe.seed, VALIDATION_NUMBER)
+            values = module(batches.encode(batches.draw(task, VALIDATION_NUMBER, generator)), generator)
+            prefix = "validation_answer_" if task == "answer" else "validation_"
+            figures |= {prefix + name: float(value) for name, value in values.items()}
+        trained = self.model_of(module)
+        if "speak" in recipe.shares:
+            spoken = batches.data.said(VALIDATION_NUMBER, WATCHED)
+            _say_some(TextToSpeechPipeline(trained), recipe, spoken, self.out, step)
+        return figures | (self.score(trained) if self.score else {})
+
+
 def train_speech(
     model: SpeechModel,
     recipe: SpeechRecipe,
     data: SpeechData,
     out: Path,
     *,
-    score: Callable[[SpeechModel], dict[str, float]] | None = None,
+    score: Score | None = None,
     resume: bool = False,
     fresh: bool = True,
     workers: int = 0,
@@ -237,19 +145,6 @@ def train_speech(
         transformer.sound.standardize(sounds.codes[sounds.real])
     losses = SpeechLosses(transformer, recipe.decoders)
     say(plan(transformer, recipe, float(sounds.real.sum(1).float().mean())))
-    compiled: list[bool] = []
-
-    def loss(module: nn.Module, stream: int) -> tuple[Tensor, dict[str, float]]:
-        batch = batches(stream)
-        if recipe.compile and not compiled:  # here, so that the moving average stays as it is
-            transformer.compile_blocks(dynamic=True)
-            compiled.append(True)
-        kind = model.device.type
-        with plain_products(), torch.autocast(kind, torch.bfloat16, enabled=recipe.bfloat16):
-            values = module(batch, generator_of(recipe.seed, stream))
-        decoders = [value for name, value in values.items() if name != "length"]
-        total = torch.stack(decoders).mean() + 0.1 * values.get("length", torch.zeros(()))
-        return total, {name: float(value.detach()) for name, value in values.items()}
 
     def model_of(module: nn.Module) -> SpeechModel:
         trained = cast(SpeechLosses, module).model
@@ -265,19 +160,6 @@ def train_speech(
             tasks=tasks,
             sound_codes=model.sound_codes,
         )
-
-    @torch.no_grad()
-    def evaluate(module: nn.Module, step: int) -> dict[str, float]:
-        scores: dict[str, float] = {}
-        for task in recipe.shares:
-            generator = generator_of(recipe.seed, VALIDATION_NUMBER)
-            values = module(batches.encode(batches.draw(task, VALIDATION_NUMBER, generator)), generator)
-            prefix = "validation_answer_" if task == "answer" else "validation_"
-            scores |= {prefix + name: float(value) for name, value in values.items()}
-        trained = model_of(module)
-        if "speak" in recipe.shares:
-            _say_some(TextToSpeechPipeline(trained), recipe, data.said(VALIDATION_NUMBER, WATCHED), out, step)
-        return scores | (score(trained) if score else {})
 
     loop = LoopConfig(
         steps=recipe.steps,
@@ -295,11 +177,11 @@ def train_speech(
     )
     average = train(
         losses,
-        loss,
+        SpeechBatchLoss(batches),
         optimizers,
         loop,
         out,
-        evaluate=evaluate,
+        evaluate=SpeechEvaluation(batches, model_of, out, score),
         state={"config": asdict(transformer.config), "recipe": asdict(recipe), "fingerprints": model.fingerprints},
         resume=resume,
         accelerator=accelerator,

@@ -75,8 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
     from tokenloom.pipelines.prepare_speech import digit_speech, new_speech_model, recorded_speech
+    from tokenloom.pipelines.speech_batches import SpeechRecipe
     from tokenloom.pipelines.speech_model import SpeechModel
-    from tokenloom.pipelines.train_speech import SpeechRecipe, train_speech
+    from tokenloom.pipelines.train_speech import train_speech
 
     shares = {"speak": arguments.speak, "write": arguments.write, "answer": arguments.answer}
     usual = {"speak": 0.5, "write": 0.3, "answer": 0.2 if arguments.digits else 0.0}

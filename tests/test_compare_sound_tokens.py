@@ -19,10 +19,10 @@ from tokenloom.pipelines.compare_sound_tokens import (
     training_flops,
 )
 from tokenloom.pipelines.prepare_speech import digit_speech, new_speech_model
+from tokenloom.pipelines.speech_batches import SpeechBatches, SpeechRecipe
 from tokenloom.pipelines.speech_model import SpeechModel
 from tokenloom.pipelines.text_to_image import seeded
 from tokenloom.pipelines.text_to_speech import TextToSpeechPipeline
-from tokenloom.pipelines.train_speech import SpeechBatches, SpeechRecipe
 from tokenloom.scripts import cli
 
 SHAPE = {"width": 32, "num_layers": 2, "num_heads": 2}

@@ -10,11 +10,12 @@ from tests.doubles import awaken, toy_audio_tokenizer, toy_units_tokenizer
 from tokenloom.data.write_audio import write_audio
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
 from tokenloom.pipelines.checkpoint import load_checkpoint
+from tokenloom.pipelines.speech_batches import SpeechBatches, SpeechData, SpeechRecipe
 from tokenloom.pipelines.speech_model import SpeechModel, sound_levels
 from tokenloom.pipelines.speech_sources import Recording, open_recorded_speech
 from tokenloom.pipelines.text_to_speech import SpeechToTextPipeline, TextToSpeechPipeline
 from tokenloom.pipelines.train_loop import TrainingError
-from tokenloom.pipelines.train_speech import SpeechBatches, SpeechData, SpeechRecipe, train_speech
+from tokenloom.pipelines.train_speech import train_speech
 from tokenloom.scripts import cli
 from tokenloom.tokenizers.text import TextTokenizer
 
