@@ -40,7 +40,7 @@ demo: setup
 	@echo "demo: drawing a clip, turning it into tokens, and the tokens back"
 	@$(BIN)/tokenloom text-to-video "a red circle moves to the right" --decoder masked --out outputs/demo/clip.mp4
 	@$(BIN)/tokenloom tokenize-video outputs/demo/clip.mp4 --out outputs/demo/shards
-	@$(BIN)/tokenloom detokenize outputs/demo/shards --out outputs/demo/from-tokens
+	@$(BIN)/tokenloom detokenize outputs/demo/shards --overwrite --out outputs/demo/from-tokens
 	@echo "demo: what picture and clip show, in the model's words"
 	@$(BIN)/tokenloom image-to-text outputs/demo/00-ar-00.png
 	@$(BIN)/tokenloom video-to-text outputs/demo/clip.mp4

@@ -7,7 +7,7 @@ files, `media` (size, rate, length). The same shards give the same bytes. Neithe
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,15 @@ class Exported:
 
 
 def to_webdataset(reader: ShardReader, out: Path) -> list[Path]:
-    """Write `out/00000.tar`, ...: CONTENT.npy with the ids, CONTENT.json with names and media."""
-    paths = []
-    for number, examples in enumerate(_shards(reader)):
-        paths.append(out / f"{number:05}.tar")
-        with appears_whole(paths[-1]) as unfinished, tarfile.open(unfinished, "w") as tar:
+    """Write `out/00000.tar`, ...: CONTENT.npy with the ids, CONTENT.json with names and media.
+
+    Raises:
+        ValueError: `out` holds tars so named that would stay, and be taken for a part of these.
+    """
+    paths = [out / f"{number:05}.tar" for number in range(len(reader.manifest["shards"]))]
+    _refuse_others(out.glob("[0-9][0-9][0-9][0-9][0-9].tar"), paths)
+    for path, examples in zip(paths, _shards(reader), strict=True):
+        with appears_whole(path) as unfinished, tarfile.open(unfinished, "w") as tar:
             for example in examples:
                 array = io.BytesIO()
                 np.save(array, example.ids, allow_pickle=False)
@@ -47,7 +51,7 @@ def to_parquet(reader: ShardReader, out: Path) -> list[Path]:
     Columns: content, ids (flat), shape, names, media (JSON).
 
     Raises:
-        ValueError: pyarrow, the extra `export`, is not installed.
+        ValueError: pyarrow, the extra `export`, is not installed; or `out` holds files so named that would stay.
     """
     try:
         import pyarrow
@@ -63,9 +67,10 @@ def to_parquet(reader: ShardReader, out: Path) -> list[Path]:
             "media": pyarrow.string(),
         }
     )
-    paths = []
     total = len(reader.manifest["shards"])
-    for number, examples in enumerate(_shards(reader)):
+    paths = [out / "data" / f"train-{number:05}-of-{total:05}.parquet" for number in range(total)]
+    _refuse_others((out / "data").glob("train-*-of-*.parquet"), paths)
+    for path, examples in zip(paths, _shards(reader), strict=True):
         rows = [
             {
                 "content": example.content,
@@ -76,10 +81,17 @@ def to_parquet(reader: ShardReader, out: Path) -> list[Path]:
             }
             for example in examples
         ]
-        paths.append(out / "data" / f"train-{number:05}-of-{total:05}.parquet")
-        with appears_whole(paths[-1]) as unfinished:
+        with appears_whole(path) as unfinished:
             pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), unfinished)
     return paths
+
+
+def _refuse_others(found: Iterable[Path], expected: Sequence[Path]) -> None:
+    """Whoever opens the folder would read what an earlier export left there as well."""
+    if others := sorted(set(found) - set(expected)):
+        raise ValueError(
+            f"{others[0]}: of another export, and would be read with this one; remove it, or name another folder"
+        )
 
 
 def _shards(reader: ShardReader) -> Iterator[list[Exported]]:

@@ -6,6 +6,7 @@ A reader, or a run started again after a kill, meets the old file or the new one
 import hashlib
 import json
 import os
+import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,13 +24,14 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
 
 @contextmanager
 def appears_whole(path: str | os.PathLike) -> Iterator[Path]:
-    """`.NAME.PID.tmp` in the folder of `path`, to be written in the block; flushed to the disk and renamed at its end.
+    """`.NAME.RANDOM.tmp` beside `path`, to be written in the block; at its end flushed to the disk and renamed.
 
-    If the block fails, the file is removed, and what stood at `path` still stands there.
+    If the block fails, the file is removed, and what stood at `path` still stands there. Several writers of one path
+    have a file each, and the last one's stays. A long NAME is shortened.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -103,6 +105,23 @@ def path_inside(folder: Path, name: str) -> Path:
     if not path.parent.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{path}: a link leads out of {folder}; remove it")
     return path
+
+
+def refuse_to_replace(path: Path) -> None:
+    """
+    Raises:
+        ValueError: there is a file at `path`, which may be somebody's original.
+    """
+    if path.exists():
+        raise ValueError(f"{path} is there already; take another folder, or --overwrite")
+
+
+def json_line(value: dict[str, Any]) -> bytes:
+    """An object as a line of JSON. Letters stay letters; what is no Unicode, as in names of old files, is escaped."""
+    try:
+        return (json.dumps(value, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(value) + "\n").encode()
 
 
 def target_names(names: Iterable[str], suffix: str | None) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..data.files import path_inside, target_names, write_atomically
+from ..data.files import path_inside, refuse_to_replace, target_names, write_atomically
 from ..data.media import MediaError, read_bytes, read_image, write_png
 from ..data.progress import Progress
 from .picture_codec import SUFFIX, PictureCodec, read_header
@@ -34,12 +34,22 @@ def compress_files(files: Mapping[str, Path], out: Path, codec: PictureCodec, *,
 
 
 def decompress_files(
-    files: Mapping[str, Path], out: Path, codecs: Iterable[PictureCodec], *, show_progress: bool = True
+    files: Mapping[str, Path],
+    out: Path,
+    codecs: Iterable[PictureCodec],
+    *,
+    overwrite: bool = False,
+    show_progress: bool = True,
 ) -> Written:
-    """Files that one of the codecs made, by name -> PNG below `out`; as `compress_files`."""
+    """Files that one of the codecs made, by name -> PNG below `out`; as `compress_files`.
+
+    A picture that is there already, which may be the original, is kept and told about, unless `overwrite`.
+    """
     known = {codec.fingerprint: codec for codec in codecs}
 
     def decompress(source: Path, target: Path) -> None:
+        if not overwrite:
+            refuse_to_replace(target)
         data = read_bytes(source)
         fingerprint, _ = read_header(data)
         if fingerprint not in known:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 
-from ..data.files import appears_whole, path_inside, target_names, write_atomically
+from ..data.files import appears_whole, path_inside, refuse_to_replace, target_names, write_atomically
 from ..data.media import MediaError, write_png
 from ..data.progress import Progress
 from ..data.shard_reader import ShardReader
@@ -23,6 +23,7 @@ from ..data.write_audio import write_audio
 from ..data.write_video import write_video
 from ..tokenizers.protocol import MediaTokenizer
 from .media_encoders import ByteTokenizer, SoundTokenizer, StreamingTokenizer, decode_clip, decode_sound
+from .train_loop import is_out_of_memory
 
 GROUPS = 8  # steps of ids on the time axis of clips that are read at once
 SOUND_STEPS = 4096  # likewise, of sounds
@@ -42,12 +43,14 @@ def detokenize(
     tokenizer: MediaTokenizer | StreamingTokenizer | SoundTokenizer | ByteTokenizer,
     *,
     device: torch.device | str = "cpu",
+    overwrite: bool = False,
     show_progress: bool = True,
 ) -> Summary:
     """Turn one folder of shards (see `shard_folders`) back into files below `out`, under their own names.
 
     Pictures, clips and sounds take the suffix .png, .mp4 or .wav, after their own if two names would become one.
-    Whatever cannot be turned back is reported and left out; the summary says so. `tokenizer` is on `device` already.
+    Whatever cannot be turned back is reported and left out; the summary says so. A file that is there already, which
+    may be the original, is kept and reported, unless `overwrite`. `tokenizer` is on `device` already.
 
     Raises:
         ValueError: no shards there, a modality without files, or ids of another tokenizer.
@@ -76,6 +79,8 @@ def detokenize(
             for name in copies:
                 try:
                     path = path_inside(Path(out), targets[name])
+                    if not overwrite:
+                        refuse_to_replace(path)
                     if first is None:
                         write(content, path)
                         first = path
@@ -85,6 +90,11 @@ def detokenize(
                     summary.files += 1
                 except (ValueError, OSError) as error:
                     summary.failed[name] = " ".join(str(error).split())
+                    progress.note(f"skipped {MediaError(name, summary.failed[name])}")
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    summary.failed[name] = "there is not enough memory for media of this size"
                     progress.note(f"skipped {MediaError(name, summary.failed[name])}")
                 progress.advance()
     return summary

@@ -1,6 +1,5 @@
 """Prompts -> files: one, or a folder of numbered ones with an index; and the picture and mask to draw into."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from ..data.files import write_atomically
+from ..data.files import json_line, write_atomically
 from ..data.media import MediaError, fit, read_image, to_tensor
 from .text_to_image import BATCH, seeded
 
@@ -52,7 +51,7 @@ def write_folder(
     `suffix` is that of the files, such as ".png". The index is written anew after every batch, so it always tells about
     files that are there.
     """
-    lines: list[str] = []
+    lines: list[bytes] = []
     for drawing in drawn:
         name = f"{drawing.number:05}{suffix}"
         write(folder / name, drawing.media)
@@ -63,10 +62,11 @@ def write_folder(
             "decoder": drawing.decoder,
             "seconds": round(drawing.seconds, 4),
         }
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        lines.append(json_line(line))
         if len(lines) % BATCH == 0:
-            write_atomically(folder / INDEX, "".join(lines).encode())
-    write_atomically(folder / INDEX, "".join(lines).encode())
+            write_atomically(folder / INDEX, b"".join(lines))
+    if lines:  # else an index that is there speaks of files that are there
+        write_atomically(folder / INDEX, b"".join(lines))
     return len(lines)
 
 

@@ -12,6 +12,7 @@ from .evaluate import VALIDATION_SEED, score_pipeline
 from .open_tokenizer import open_image_tokenizer, open_text_tokenizer
 from .picture_sources import MixedSource, SceneSource
 from .text_to_image import TextToImagePipeline
+from .train_loop import refuse_run
 from .train_text_tokenizer import TextTokenizerRecipe, train_text_tokenizer
 
 Score = Callable[[TextToImagePipeline], dict[str, float]]
@@ -53,7 +54,10 @@ def text_tokenizer_of(
 
     Raises:
         ValueError: not found, or there are no captions to train one on.
+        TrainingError: the folder above `folder` holds a run already, of which this would replace the tokenizer.
     """
+    if not resume:
+        refuse_run(folder.parent)
     if name is not None:
         return open_text_tokenizer(name)
     if resume and (folder / FILE_NAME).is_file():

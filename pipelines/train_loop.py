@@ -81,6 +81,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or told is not None
 
 
+def refuse_run(out: Path) -> None:
+    """
+    Raises:
+        TrainingError: `out` holds checkpoints of a run, which a new one would mix with its own.
+    """
+    if checkpoints(out):
+        raise TrainingError(f"{out} already holds a run; add --resume to continue it, or name another folder")
+
+
 def ema_factor(step: int, decay: float) -> float:
     """Weight of the old average at a step: rises as (1 + step) / (10 + step), then stays at `decay`."""
     return min(decay, (1 + step) / (10 + step))
@@ -111,8 +120,8 @@ def train(
     state = json.loads(json.dumps(state or {}))
     average = deepcopy(module).requires_grad_(False).eval()
     start = _restore(out, module, average, optimizers, state) if resume else 0
-    if not resume and checkpoints(out):
-        raise TrainingError(f"{out} already holds a run; add --resume to continue it, or name another folder")
+    if not resume:
+        refuse_run(out)
     curves = Curves(out, start)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     running: nn.Module = module

@@ -44,6 +44,9 @@ def draw(arguments: argparse.Namespace, **given: Path) -> int:
     count = len(prompts) * arguments.copies
     if arguments.format and count == 1:
         raise UsageError("--format is for several clips; the ending of --out says it for one")
+    pictures = [file for name, file in given.items() if name != "video"]  # a clip may be continued in its own place
+    if any(file.exists() and arguments.out.exists() and file.samefile(arguments.out) for file in pictures):
+        raise UsageError(f"--out {arguments.out} is what is drawn from, and would be lost; name another file")
     check_out(arguments.out, "clip", [f".{name}" for name in FORMATS], several=count > 1)
 
     from tokenloom.data.progress import Progress

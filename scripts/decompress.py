@@ -17,6 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME_OR_DIR",
         help="by which they were compressed; default: whichever of those that ship",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     parser.add_argument("--device", default="cpu", help="of the tokenizer, such as cuda; default: %(default)s")
     return parser
 
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = open_device(arguments.device)
     names = [arguments.tokenizer] if arguments.tokenizer else shipped_codecs()
     codecs = [open_picture_codec(name, device) for name in names]
-    done = decompress_files(find_ending(arguments.paths, SUFFIX), arguments.out, codecs)
+    done = decompress_files(find_ending(arguments.paths, SUFFIX), arguments.out, codecs, overwrite=arguments.overwrite)
     print(f"{arguments.out}: {done.files} pictures decompressed, {len(done.failed)} failed")
     return 1 if done.failed else 0
 

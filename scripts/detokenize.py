@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tokenizer", metavar="NAME_OR_DIR", help="shipped name or folder; default: the name that the shards tell"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     parser.add_argument("--device", default="cpu", help="where media are decoded, such as cuda; default: %(default)s")
     return parser
 
@@ -39,7 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise ValueError(f"{folder}: holds {modality!r}, which this version does not know; use a newer one")
         name = arguments.tokenizer or manifest["tokenizer"] or KINDS[modality].default
         out = arguments.out / modality if len(folders) > 1 else arguments.out
-        summary = detokenize(folder, out, open_tokenizer(modality, name, device), device=device)
+        summary = detokenize(
+            folder, out, open_tokenizer(modality, name, device), device=device, overwrite=arguments.overwrite
+        )
         print(f"{out}: {summary.files} files written, {len(summary.failed)} failed")
         code = 1 if summary.failed else code
     return code

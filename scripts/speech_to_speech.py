@@ -5,12 +5,11 @@ Answer k has the seed --seed + k, and a seed always gives the same bytes.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from tokenloom.pipelines.sampler_settings import DECODERS
-from tokenloom.scripts.cli import CommandParser, main_of, open_device
+from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
 from tokenloom.scripts.option_types import TEMPERATURE, out_folder, seed_number
 
 
@@ -31,18 +30,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tokenloom.data.files import write_atomically
+    from tokenloom.data.files import json_line, write_atomically
     from tokenloom.data.find_files import find_files
     from tokenloom.data.write_audio import write_audio
     from tokenloom.pipelines.hear_files import answers
     from tokenloom.pipelines.text_to_speech import SpeechToSpeechPipeline
 
     files = find_files(arguments.files, "audio")
+    if any(file.parent.resolve() == arguments.out.resolve() for file in files.values()):
+        raise UsageError(f"--out {arguments.out} holds what is to be heard, which may be lost; name another folder")
     pipeline = SpeechToSpeechPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
     rate = pipeline.model.audio_tokenizer.sample_rate
     how = {"decoder": arguments.decoder, "temperature": arguments.temperature}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    lines: list[str] = []
+    lines: list[bytes] = []
     for number, found in enumerate(answers(pipeline, files.values(), seed=arguments.seed, **how)):
         if found.sound is None:
             print(f"skipped {found.error}", file=sys.stderr)
@@ -50,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         name = f"{number:05}.wav"
         write_audio(arguments.out / name, found.sound, rate)
         line = {"file": name, "heard": str(found.file), "seed": arguments.seed + number, "decoder": arguments.decoder}
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    write_atomically(arguments.out / "index.jsonl", "".join(lines).encode())
+        lines.append(json_line(line))
+    write_atomically(arguments.out / "index.jsonl", b"".join(lines))
     print(f"{arguments.out}: {len(lines)} of {len(files)} recordings answered")
     return int(len(lines) < len(files))
 

@@ -105,3 +105,22 @@ def test_without_pyarrow_one_line_says_what_to_install(shards, tmp_path, monkeyp
     assert export(shards / "image", "--to", "datasets", "--out", tmp_path / "folder") == 1
     assert "install tokenloom[export]" in capsys.readouterr().err
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "webdataset",
+        pytest.param("datasets", marks=pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")),
+    ],
+)
+def test_what_another_export_left_is_not_taken_for_a_part_of_this_one(form, shards, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert export(shards / "image", "--to", form, "--out", out) == 0
+    first = contents_of(out)
+    assert export(shards / "image", "--to", form, "--out", out) == 0 and contents_of(out) == first
+    old = next(path for path in out.rglob("*") if path.is_file())
+    stray = old.with_name(old.name.replace("00000", "00007", 1))
+    old.rename(stray)
+    assert export(shards / "image", "--to", form, "--out", out) == 1
+    assert f"{stray}: of another export" in capsys.readouterr().err and not old.exists()

@@ -141,3 +141,13 @@ def test_a_tokenizer_without_entropy_model_compresses_nothing(tmp_path, capsys):
     words = ["compress", tmp_path / "one.png", "--out", tmp_path / "out", "--tokenizer", tmp_path / "codes"]
     assert tokenloom(*words) == 1
     assert "has no entropy_model" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_is_there_is_kept_unless_it_may_be_replaced(folder, tmp_path, capsys):
+    toy_photo().save(tmp_path / "a.png")
+    original = (tmp_path / "a.png").read_bytes()
+    assert tokenloom("compress", tmp_path / "a.png", "--out", tmp_path, "--tokenizer", folder) == 0
+    assert tokenloom("decompress", tmp_path / "a.tlp", "--out", tmp_path, "--tokenizer", folder) == 1
+    assert "a.png is there already" in capsys.readouterr().err and (tmp_path / "a.png").read_bytes() == original
+    assert tokenloom("decompress", tmp_path / "a.tlp", "--out", tmp_path, "--tokenizer", folder, "--overwrite") == 0
+    assert (tmp_path / "a.png").read_bytes() != original

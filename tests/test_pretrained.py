@@ -174,3 +174,30 @@ def test_a_config_that_lacks_what_has_no_default_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="SharedTransformer that can be loaded.*text_vocab_size"):
         SharedTransformer.from_pretrained(tmp_path)
+
+
+def test_a_config_of_countless_small_parts_is_refused_before_they_are_built(saved):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | {"widths": [1], "encoder_blocks": [10**9]}))
+    assert "must hold what its config.json asks for" in refusal(saved)
+
+
+@each_part
+def test_a_save_that_fails_leaves_the_model_that_was_there(make, tmp_path, monkeypatch):
+    make(seed=1).save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(tensors, path):
+        Path(path).write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pretrained, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        make(seed=2).save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_card_that_is_there_stays(saved):
+    (saved / "README.md").write_text("mine")
+    toy_image_tokenizer(seed=1).save_pretrained(saved)
+    assert (saved / "README.md").read_text() == "mine"

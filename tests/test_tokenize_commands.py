@@ -217,3 +217,12 @@ def test_an_unknown_tokenizer_is_one_line(media, tmp_path, capsys):
     assert "no text tokenizer called 'nobody/knows'" in shown and shown.count("\n") == 1
     assert detokenize(tmp_path / "s", "--out", tmp_path / "b") == 1
     assert "no token shards there" in capsys.readouterr().err
+
+
+def test_originals_are_kept_unless_they_may_be_replaced(media, tokenizers, tmp_path, capsys):
+    originals = {path: path.read_bytes() for path in media.rglob("*") if path.is_file()}
+    assert tokenize(media / "x.png", "--out", tmp_path / "shards", "--tokenizer", tokenizers) == 0
+    assert detokenize(tmp_path / "shards", "--out", media) == 1
+    assert "x.png is there already" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in media.rglob("*") if path.is_file()} == originals
+    assert detokenize(tmp_path / "shards", "--out", media, "--overwrite") == 0

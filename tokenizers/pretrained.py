@@ -6,9 +6,11 @@ the config says; and they may be stored in a smaller type than they run in (`con
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self, cast
 
 import torch
@@ -21,9 +23,10 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from ..data.files import read_json
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "weights"
-WEIGHTS = "model.safetensors"
+WEIGHTS, CONFIG, CARD_FILE = "model.safetensors", "config.json", "README.md"
 MAX_WEIGHTS_BYTES = 4 << 30
 MAX_SURPLUS = 1 << 24  # parameters that are built before it is told which of them the file lacks
+LEAST_COUNTED = 1000  # as which a smaller parameter counts: its module takes memory, too
 
 
 def find_pretrained(name: str | Path, part: str = "") -> str:
@@ -108,6 +111,20 @@ class Pretrained(PyTorchModelHubMixin, library_name="tokenloom", model_card_temp
         cast(nn.Module, model).to(map_location).eval()
         return model
 
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
+        """Write config.json, weights and, where there is none yet, a card; see the mixin for the keywords.
+
+        Each file appears whole, config.json last: what was saved there before can be loaded until it is replaced.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
+            said = super().save_pretrained(unfinished, **{"repo_id": folder.name, **kwargs})
+            for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == CONFIG):
+                if file.name != CARD_FILE or not (folder / CARD_FILE).exists():
+                    os.replace(file, folder / file.name)
+        return said
+
     def _save_pretrained(self, save_directory: Path) -> None:
         module = cast(nn.Module, self)
         dtype = getattr(torch, cast(Any, self).config.storage_dtype)
@@ -130,7 +147,7 @@ def no_more_parameters_than(path: Path) -> Iterator[None]:
 
     def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
         nonlocal left
-        left -= 0 if parameter is None else parameter.numel()
+        left -= 0 if parameter is None else max(parameter.numel(), LEAST_COUNTED)
         if left < 0:
             raise ValueError(f"{path} must hold what its config.json asks for, got {size} bytes, too few; restore both")
 
