@@ -4,6 +4,7 @@ Opening reads each clip's length; pictures are decoded on access, a span of neig
 between two key frames is decoded anyway. Times are seconds from the clip's first frame.
 """
 
+import math
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from .video import shown_at
 
 CLIP_SUFFIXES = tuple(".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .ogv".split())  # a .gif or .webp may be one picture
 MAX_SIDE = 480  # pixels of the longer side that is kept, unless less is asked for
+MIN_STRIDE = 1e-6  # seconds
 MAX_FRAMES = 100_000  # examples of one clip
 SPAN = 64  # examples of one clip that are decoded at once
 CACHE_BYTES = 1 << 29
@@ -66,8 +68,8 @@ class ClipFrames:
         stride: float = 0.5,
         max_side: int = MAX_SIDE,
     ):
-        if not stride > 0:
-            raise ValueError(f"stride must be more than 0 seconds, got {stride}")
+        if not MIN_STRIDE <= stride < math.inf:
+            raise ValueError(f"stride must be at least {MIN_STRIDE} seconds, got {stride}")
         self.max_side = max_side
         self.stride = Fraction(stride).limit_denominator(1_000_000)
         self.failed: list[MediaError] = []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # PyAV is imported where it is used
 
 FORMATS = "wav,w64,aiff,caf,au,flac,mp3,aac,ogg,mov,matroska,avi,mpeg"  # FFmpeg's demuxers; none opens a second file
 MAX_CHANNELS = 8
-_EXACT = ("wav", "w64", "aiff", "caf", "au", "flac")  # where a seek finds the sample, and the header counts them
+_EXACT = ("wav", "w64", "aiff", "caf", "au", "flac")  # where the header counts the samples
 _SCALES = {torch.uint8: 2.0**7, torch.int16: 2.0**15, torch.int32: 2.0**31, torch.int64: 2.0**63}
 
 
@@ -52,6 +52,8 @@ class ContainerSound:
         covers = [video.disposition & video.disposition.attached_pic for video in container.streams.video]
         self.has_video = not all(covers)  # but for cover pictures
         self._exact = container.format.name in _EXACT
+        self._is_pcm = self.codec.startswith("pcm_")
+        self._seeks = self._exact and (self._is_pcm or self.codec == "flac")  # where a seek finds the very sample
         if self.codec == "flac":
             stream.codec_context.options = {"err_detect": "crccheck+explode"}  # each frame states its sum
         stream.codec_context.thread_type = "NONE"  # as for video (PyAV #1849)
@@ -64,8 +66,10 @@ class ContainerSound:
         Raises:
             MediaError: the sound is damaged, cut off, changes its rate or channels, or holds what is no number.
         """
-        position = None if start and self._exact and self._seek(start) else 0
-        for frame in decode_packets(self.container.demux(self.stream), self._decode, self.name, self.keep_decodable):
+        position = None if start and self._seeks and self._seek(start) else 0
+        packets = self.container.demux(self.stream)
+        # PCM is never damaged: FFmpeg says so of a last packet that is short, and what is missing is counted below.
+        for frame in decode_packets(packets, self._decode, self.name, self.keep_decodable, heed_flags=not self._is_pcm):
             if position is None:
                 position = self._position(frame)
             chunk = self._samples(frame)

@@ -46,6 +46,8 @@ def _read(file: BinaryIO, position: int, count: int) -> bytes:
 def _end_of_boxes(file: BinaryIO, there: int) -> int:
     position = 0
     for _ in range(_MAX_BOXES):
+        if position > there:  # which may be more than a file can be sought to
+            break
         head = _read(file, position, 16)
         size = int.from_bytes(head[:4], "big")
         if size == 1:  # a large one: 64 bits follow the name
@@ -102,7 +104,7 @@ def _end_of_mp3(file: BinaryIO, head: bytes) -> int:
         start = 10 + sum((byte & 127) << 7 * (3 - place) for place, byte in enumerate(head[6:10]))
     frame = _read(file, start, 64)
     tag = max(frame.find(b"Xing", 0, 40), frame.find(b"Info", 0, 40))  # behind 4 bytes and side information of 9 to 32
-    if frame[:1] != b"\xff" or tag < 0:
+    if frame[:1] != b"\xff" or tag < 0 or len(frame) < tag + 16:
         return 0
     flags = frame[tag + 7]
     if not flags & 2:

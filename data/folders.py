@@ -273,7 +273,7 @@ def _read_json(piece: Piece | None) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(_read_text(piece))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
         raise MediaError(piece.name, f"not JSON ({error})") from error
     if not isinstance(value, dict):
         raise MediaError(piece.name, f"must hold a JSON object, found {type(value).__name__}")

@@ -146,7 +146,13 @@ def read_image(
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
-    """The largest centred square of an RGB picture, resized to `size` x `size` with `RESIZE_FILTER`."""
+    """The largest centred square of an RGB picture, resized to `size` x `size` with `RESIZE_FILTER`.
+
+    Raises:
+        ValueError: that is no picture, or beyond `MAX_PIXELS`.
+    """
+    if not 0 < size * size <= MAX_PIXELS:
+        raise ValueError(f"a square must have 1 to {MAX_PIXELS:,} pixels, got {size} x {size}; take another side")
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2

@@ -16,8 +16,11 @@ def decode_packets(
     decode: "Callable[[Packet[Any]], Sequence[Frame] | None]",
     name: str,
     keep_decodable: bool,
+    *,
+    heed_flags: bool = True,
 ) -> Iterator[Frame]:
-    """The frames of all packets; `decode` gives those of one, often none, or None where it is damaged.
+    """The frames of all packets; `decode` gives those of one, often none, or None where it is damaged. Packets that
+    FFmpeg flags as corrupt are not tried, unless `heed_flags` is false.
 
     Raises:
         MediaError: a packet is damaged, and not `keep_decodable`: then it is passed over.
@@ -29,7 +32,7 @@ def decode_packets(
             packet = next(packets, None)
             if packet is None:
                 return
-            frames = None if packet.is_corrupt else decode(packet)
+            frames = None if heed_flags and packet.is_corrupt else decode(packet)
         except (av.InvalidDataError, av.EOFError):
             frames = None
         if frames is not None:

@@ -20,11 +20,12 @@ def run_ahead(items: Generator[Item, None, None], depth: int = 2) -> Generator[I
 
     def work() -> None:
         try:
+            places.acquire()  # before the next item is made: those that wait take memory
             for item in items:
-                places.acquire()
                 if left:
                     break
                 made.put((item,))
+                places.acquire()
             made.put(None)
         except BaseException as error:
             made.put(error)

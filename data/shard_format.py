@@ -8,7 +8,7 @@ turn each back into media. The manifest is JSON: identity, shards with their sum
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .media import MediaError, read_bytes
 FORMAT, VERSION = "tokenloom-shards", 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**31
+DTYPES = ("uint8", "uint16", "uint32", "int64")  # of ids; the first that holds them all
 _SHARD_NAME = re.compile(r"shard-[0-9a-f]{16}\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -38,9 +39,7 @@ class ShardSpec:
     @property
     def dtype(self) -> str:
         """The smallest integer type that holds every id."""
-        return next(
-            name for name in ("uint8", "uint16", "uint32", "int64") if self.vocab_size - 1 <= np.iinfo(name).max
-        )
+        return next(name for name in DTYPES if self.vocab_size - 1 <= np.iinfo(name).max)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -141,15 +140,17 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
     for name in ("modality", "fingerprint", "tokenizer"):
         if not isinstance(manifest[name], str):
             raise ValueError(f"{name} must be a string")
-    if not isinstance(manifest["vocab_size"], int):
+    if type(manifest["vocab_size"]) is not int:
         raise ValueError("vocab_size must be an integer")
+    if manifest["dtype"] not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}")
     for shard in manifest["shards"]:
         if not _SHARD_NAME.fullmatch(shard["file"]):
             raise ValueError(f"a shard cannot be named {shard['file']!r}")
         if not isinstance(shard["sha256"], str) or not isinstance(shard["bytes"], int):
             raise ValueError(f"{shard['file']} has no sum")
     for content, entry in manifest["contents"].items():
-        if not _SHA256.fullmatch(content) or entry["shard"] not in range(len(manifest["shards"])):
+        if not _SHA256.fullmatch(content) or not _is_index(entry["shard"], manifest["shards"]):
             raise ValueError(f"{content[:12]!r} is not a content of these shards")
         if not isinstance(entry["media"], dict) or not isinstance(entry["shape"], list):
             raise ValueError(f"media and shape of {content[:12]} are missing")
@@ -158,6 +159,10 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
     for name, content in manifest["files"].items():
         if content not in manifest["contents"]:
             raise ValueError(f"{name!r} has no ids")
+
+
+def _is_index(value: Any, items: Sequence[Any]) -> bool:
+    return type(value) is int and 0 <= value < len(items)
 
 
 def sum_of(ids: Mapping[str, np.ndarray], media: Mapping[str, Any]) -> str:

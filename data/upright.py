@@ -50,29 +50,28 @@ class Upright:
             )
         if any(component.is_alpha for component in frame.format.components):
             frame = self._on_background(frame)
-        pixels = self._scale(frame, tall, wide)
+        pixels = self._reformat(frame, "rgb24", (tall, wide)).to_ndarray()
         top, left = (tall - height) // 2, (wide - width) // 2
         return np.ascontiguousarray(np.rot90(pixels[top : top + height, left : left + width], quarters))
 
-    def _scale(self, frame: "VideoFrame", height: int, width: int) -> np.ndarray:
+    def _reformat(self, frame: "VideoFrame", format: str, size: tuple[int, int]) -> "VideoFrame":
         from av.video.reformatter import Colorspace, Interpolation
 
         untagged_hd = frame.colorspace == _UNSPECIFIED and frame.height >= _HD and not frame.format.is_rgb
-        scaled = self.scaler.reformat(
+        return self.scaler.reformat(
             frame,
-            width,
-            height,
-            "rgb24",
+            size[1],
+            size[0],
+            format,
             src_colorspace=Colorspace.ITU709 if untagged_hd else None,
             interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
             threads=1,  # work is shared out by files, and the same bytes come out everywhere
         )
-        return scaled.to_ndarray()
 
     def _on_background(self, frame: "VideoFrame") -> "VideoFrame":
         from av import VideoFrame
 
-        pixels = self.scaler.reformat(frame, format="rgba", threads=1).to_ndarray().astype(np.float32)
+        pixels = self._reformat(frame, "rgba", (frame.height, frame.width)).to_ndarray().astype(np.float32)
         color, alpha = pixels[..., :3], pixels[..., 3:] / 255
         seen = np.rint(self.background + (color - self.background) * alpha).astype(np.uint8)
         return VideoFrame.from_ndarray(seen, format="rgb24")

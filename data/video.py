@@ -5,6 +5,7 @@ the clip's first frame, and a frame stays on the screen until the next one comes
 says.
 """
 
+import math
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +17,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .clip import Clip, TimedFrame
+from .clip import MAX_CLIP_PIXELS, Clip, TimedFrame, check_pixels
 from .media import WHITE, MediaError
 from .open_media import Source
 from .open_video import open_video
@@ -52,6 +53,7 @@ def probe_video(source: Source, *, name: str | None = None) -> VideoInfo:
         if first is None:
             raise MediaError(clip.name, "no frame can be decoded")
         height, width = Upright(clip.pixel_aspect, WHITE).size(first.frame)
+        check_pixels(width, height, clip.name)
         return VideoInfo(height, width, clip.fps, clip.seconds(), clip.num_frames, clip.has_audio)
 
 
@@ -82,8 +84,10 @@ def read_video(
         MediaError: the file is broken, beyond a limit, no video, or has no frame in that time; at the first block, or
             when the place is met. One line that names the file.
     """
+    if not math.isfinite(start) or (fps is not None and not math.isfinite(fps)):
+        raise ValueError(f"start and fps must be finite, got {start} and {fps}")
     first = Fraction(start).limit_denominator(1_000_000)
-    last = None if stop is None else Fraction(stop).limit_denominator(1_000_000)
+    last = None if stop is None or stop == math.inf else Fraction(stop).limit_denominator(1_000_000)
     rate = None if fps is None else Fraction(fps).limit_denominator(1_000_000)
     if first < 0 or (last is not None and last <= first):
         raise ValueError(f"start must be 0 seconds or more, and stop more than start, got {start} and {stop}")
@@ -91,8 +95,8 @@ def read_video(
         raise ValueError(f"fps must be more than 0 and at most {MAX_FPS}, got {fps}")
     if isinstance(size, int):
         size = size, size
-    if size is not None and min(size) < 1:
-        raise ValueError(f"size must be (height, width) of at least 1 pixel, or one side, got {size}")
+    if size is not None and (min(size) < 1 or size[0] * size[1] > MAX_CLIP_PIXELS):
+        raise ValueError(f"size must be (height, width) of 1 to {MAX_CLIP_PIXELS:,} pixels, or one side, got {size}")
     if block < 1:
         raise ValueError(f"block must be at least 1 frame, got {block}")
 
@@ -142,7 +146,9 @@ def _stacked(
     found = False
     for frame in frames:
         found = True
-        size = size or upright.size(frame)
+        if size is None:
+            size = upright.size(frame)
+            check_pixels(*size[::-1], clip.name)  # pixels that are not square may make much of little
         pictures.append(upright.picture(frame, size))
         if len(pictures) == block or len(pictures) * pictures[0].nbytes >= MAX_BLOCK_BYTES:
             yield _block(pictures)

@@ -4,6 +4,7 @@ import io
 import wave
 from pathlib import Path
 
+import av
 import pytest
 import torch
 
@@ -227,3 +228,42 @@ def test_the_sound_track_of_a_video_is_read_and_a_silent_one_named(packs):
         "pig_vp8_vorbis.webm",
     }
     assert is_sound_only(folder / "elf_audio_only.mp4") and not is_sound_only(folder / "frog_h264_aac.mp4")
+
+
+def in_wav(sound: torch.Tensor, codec: str, destination) -> None:
+    samples = (sound * 2**15).to(torch.int16).numpy()
+    with av.open(destination, "w", format="wav") as out:
+        stream = out.add_stream(codec, rate=16_000, layout="mono")
+        resampler = av.AudioResampler(stream.format, stream.layout, 16_000, stream.codec_context.frame_size or None)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 16_000, 0
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            out.mux(stream.encode(piece))
+        out.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("codec", ["adpcm_ima_wav", "adpcm_ms", "libmp3lame"])
+def test_a_part_of_what_is_packed_in_a_wav_is_that_part_of_the_whole(codec, tmp_path):
+    in_wav(noise(48_000), codec, str(tmp_path / "a.wav"))
+    whole = read_audio(tmp_path / "a.wav")
+    for start in (1.0, 2.0):
+        assert torch.equal(read_audio(tmp_path / "a.wav", start=start), whole[:, round(16_000 * start) :])
+
+
+class Pipe:
+    """A destination that cannot be sought in: a header written there never learns how much followed."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> int:
+        self.data += bytes(data)
+        return len(data)
+
+
+def test_a_wav_that_was_written_to_a_pipe_is_read_to_its_last_sample():
+    pipe, sound = Pipe(), noise(48_000)
+    in_wav(sound, "pcm_s16le", pipe)
+    assert pipe.data[4:8] == b"\xff" * 4
+    for keep in (False, True):
+        assert torch.equal(read_audio(pipe.data, keep_decodable=keep), sound)

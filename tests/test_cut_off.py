@@ -55,3 +55,9 @@ def test_no_clip_of_the_packs_is_taken_for_cut_off(packs):
         assert why_cut_off(io.BytesIO(data)) is None, path.name
         if path.suffix not in (".mpg", ".gif"):
             assert why_cut_off(io.BytesIO(data[: len(data) * 97 // 100])), path.name
+
+
+def test_sizes_that_lie_behind_the_end_are_left_alone():
+    assert why_cut_off(io.BytesIO(b"\xff\xfb\x90\x00" + bytes(32) + b"Xing")) is None
+    beyond = b"\0\0\0\x08ftyp" + b"\0\0\0\x01mdat" + (2**64 - 1).to_bytes(8, "big") + bytes(99)
+    assert "cut off" in str(why_cut_off(io.BytesIO(beyond)))

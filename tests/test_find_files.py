@@ -77,3 +77,18 @@ def test_a_container_of_video_without_a_picture_is_a_sound(tmp_path):
 def test_a_named_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.gif")
     assert modality_of(tmp_path / "a.gif") == "image"
+
+
+def test_a_folder_that_cannot_be_read_is_told_not_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.txt").write_text("a")
+    look = os.scandir
+
+    def refused(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError, match="closed"):
+        sort_files([tmp_path])

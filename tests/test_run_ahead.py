@@ -24,7 +24,7 @@ def test_no_more_than_the_depth_waits(depth):
 
     for number in run_ahead(items(), depth):
         time.sleep(0.005)
-        assert len(made) <= number + 1 + depth + 1  # this one, those that wait, and one in the hands of its maker
+        assert len(made) <= number + 1 + depth  # this one, and those that wait or are being made
     assert len(made) == 20
 
 

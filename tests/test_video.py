@@ -519,3 +519,32 @@ def test_a_rate_that_varies_is_resampled_by_time(packs):
     same = [torch.equal(frames[:, n], frames[:, n + 1]) for n in range(119)]
     assert [n for n in range(59) if not same[n]] == [4, 9, 14, 19, 24, 29, 34, 39, 44, 49, 54]
     assert sum(same[60:]) <= 2
+
+
+@pytest.mark.parametrize("height", [360, 720])
+def test_a_clip_with_transparency_has_the_colors_of_one_without(height):
+    found = []
+    for pixels, planes in (("yuv420p", (120, 90, 200)), ("yuva420p", (120, 90, 200, 255))):
+        file = io.BytesIO()
+        with av.open(file, "w", format="webm") as out:
+            stream = out.add_stream("libvpx-vp9", rate=8, options={"deadline": "realtime", "cpu-used": "8"})
+            stream.width, stream.height, stream.pix_fmt = 64, height, pixels
+            frame = av.VideoFrame(64, height, pixels)
+            for plane, value in zip(frame.planes, planes, strict=True):
+                plane.update(bytes([value]) * plane.buffer_size)
+            out.mux(stream.encode(frame))
+            out.mux(stream.encode())
+        (block,) = read_video(file.getvalue())
+        found.append(block)
+    assert close(found[1][:, 0], found[0][:, 0].flatten(1).float().mean(1).tolist(), 2)
+
+
+def test_pixels_that_are_not_square_cannot_make_a_clip_huge():
+    def wide(stream) -> None:
+        stream.codec_context.sample_aspect_ratio = Fraction(200)
+
+    how = {"codec": "libx264", "pixels": "yuv444p", "container": "mp4", "base": Fraction(1, 10)}
+    clip = encoded([gray(99, (256, 320))], prepare=wide, **how)
+    for read in (lambda: list(read_video(clip)), lambda: probe_video(clip)):
+        with pytest.raises(MediaError, match="a frame may have 1 to"):
+            read()
