@@ -3,7 +3,6 @@
 N rows, E the size of a vector. A broken file costs its own row alone.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..data.files import write_atomically
+from ..data.files import json_line, write_atomically
 from ..data.media import MediaError
 from .describe_files import Read, clip_of, picture_of
 from .embed import EmbeddingPipeline
@@ -56,6 +55,6 @@ def save_vectors(path: Path, rows: Sequence[Embedded]) -> None:
     """`vectors` float32 (N, E) in safetensors at `path`, and a line of JSON for each row in `path` with .jsonl."""
     vectors = [row.vector for row in rows if row.vector is not None]
     lines = [{"modality": row.modality, ("text" if row.modality == "text" else "file"): row.name} for row in rows]
+    index = b"".join(map(json_line, lines))
     write_atomically(path, save({"vectors": torch.stack(vectors).contiguous()}))
-    index = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(path.with_suffix(".jsonl"), index.encode())
+    write_atomically(path.with_suffix(".jsonl"), index)

@@ -8,6 +8,7 @@ traceback.
 
 import argparse
 import difflib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -84,6 +85,8 @@ def main_of(
     parser.prog = prog or parser.prog
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be Unicode
     try:
         code = run(arguments)
         sys.stdout.flush()  # so that a closed pipe shows here and not in the interpreter's last breath

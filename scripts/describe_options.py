@@ -1,7 +1,6 @@
 """What the two commands that write captions share: their options, and the run."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,14 +32,14 @@ def run_describe(
     arguments: argparse.Namespace, modality: str, read: "Callable[[Path, TextToImagePipeline], Tensor]"
 ) -> int:
     """Print the caption of every file; 1 where one could not be read."""
-    from tokenloom.data.files import write_atomically
+    from tokenloom.data.files import json_line, write_atomically
     from tokenloom.data.find_files import find_files
     from tokenloom.pipelines.describe_files import describe
     from tokenloom.pipelines.media_to_text import MediaToTextPipeline
 
     files = find_files(arguments.files, modality)
     pipeline = MediaToTextPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
-    lines: list[str] = []
+    lines: list[bytes] = []
     failed = 0
     for found in describe(pipeline, files.values(), read, seed=arguments.seed, temperature=arguments.temperature):
         if found.error:
@@ -48,9 +47,9 @@ def run_describe(
             failed += 1
             continue
         print(f"{found.file}\t{found.caption}", flush=True)
-        lines.append(json.dumps({"file": str(found.file), "text": found.caption}, ensure_ascii=False) + "\n")
+        lines.append(json_line({"file": str(found.file), "text": found.caption}))
     if arguments.out:
-        write_atomically(arguments.out, "".join(lines).encode())
+        write_atomically(arguments.out, b"".join(lines))
     if failed:
         print(f"{failed} of {len(files)} files could not be read", file=sys.stderr)
     return int(failed > 0)

@@ -17,11 +17,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from tokenloom.scripts.cli import COMMANDS, CommandParser, UsageError, main, main_of, open_device
+from tokenloom.scripts.cli import CommandParser, UsageError, main, main_of, open_device
 from tokenloom.scripts.option_types import out_folder
 
 RECIPE = "recipe.json"
 DONE = "stages.json"  # in --out: the words of every stage that is done
+COMMANDS = ("train-tokenizer", "train", "train-embed", "train-speech", "train-text")  # that go on and take a device
 REHEARSAL = "--steps 2 --batch-size 2".split()
 QUIET = {"train": "--score-prompts 0".split()}  # a model of two steps draws nothing worth a score
 
@@ -83,8 +84,12 @@ def read_stages(name: str) -> dict[str, list[str]]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no recipe ({type(error).__name__}: {error})") from error
     for stage, words in stages.items():
-        if not stage.isidentifier() or not words or words[0] not in COMMANDS or not words[0].startswith("train"):
-            raise ValueError(f"{path}: a stage must be a name and a command that trains, got {stage!r}: {words[:1]}")
+        trains = bool(words) and words[0] in COMMANDS and words[:2] != ["train-tokenizer", "text"]
+        if not stage.isidentifier() or not trains:
+            raise ValueError(
+                f"{path}: a stage must be a name and one of {', '.join(COMMANDS)} (not of text), got {stage!r}: "
+                f"{' '.join(words[:2])}"
+            )
     return stages
 
 

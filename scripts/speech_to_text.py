@@ -4,7 +4,6 @@ A file that cannot be read, or is longer than the model knows, is told about and
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -22,14 +21,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tokenloom.data.files import write_atomically
+    from tokenloom.data.files import json_line, write_atomically
     from tokenloom.data.find_files import find_files
     from tokenloom.pipelines.hear_files import transcripts
     from tokenloom.pipelines.text_to_speech import SpeechToTextPipeline
 
     files = find_files(arguments.files, "audio")
     pipeline = SpeechToTextPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
-    lines: list[str] = []
+    lines: list[bytes] = []
     failed = 0
     for found in transcripts(pipeline, files.values()):
         if found.error:
@@ -37,9 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
             failed += 1
             continue
         print(f"{found.file}\t{found.text}", flush=True)
-        lines.append(json.dumps({"file": str(found.file), "text": found.text}, ensure_ascii=False) + "\n")
+        lines.append(json_line({"file": str(found.file), "text": found.text}))
     if arguments.out:
-        write_atomically(arguments.out, "".join(lines).encode())
+        write_atomically(arguments.out, b"".join(lines))
     if failed:
         print(f"{failed} of {len(files)} files could not be read", file=sys.stderr)
     return int(failed > 0)

@@ -49,12 +49,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model")
     add("--tokenizer", metavar="NAME_OR_DIR", help="of pictures; default: that of --init, or tokenloom-photo")
     add("--text-tokenizer", metavar="NAME_OR_DIR", help="default: that of --init, or a new one from the captions")
-    add("--text-vocab-size", type=POSITIVE, default=1024, metavar="N", help="of a new one; default: %(default)s")
+    add("--text-vocab-size", type=POSITIVE, metavar="N", help="of a new one; default: 1024")
     add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, or their shards, to learn too")
-    add("--frames", type=POSITIVE, default=17, metavar="N", help="of a clip; default: %(default)s")
-    add(
-        "--rate", type=HERTZ, default=8.0, metavar="HZ", help="frames per second to read clips at; default: %(default)s"
-    )
+    add("--frames", type=POSITIVE, metavar="N", help="of a clip; default: 17")
+    add("--rate", type=HERTZ, metavar="HZ", help="frames per second to read clips at; default: 8")
     add("--size", type=POSITIVE, default=64, metavar="PIXELS", help="side of the pictures; default: %(default)s")
     add("--plan-only", action="store_true", help="print parameters, FLOPs, memory and hours, and stop")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
@@ -103,6 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--out DIR is needed")
     if arguments.init and arguments.text_tokenizer:
         raise UsageError("--init brings its text tokenizer; leave out --text-tokenizer")
+    if not arguments.clips and (arguments.frames or arguments.rate):
+        raise UsageError("--frames and --rate are of --clips, and there are none; leave them out")
+    arguments.frames, arguments.rate = arguments.frames or 17, arguments.rate or 8.0
 
     from tokenloom.models.transformer import SharedTransformer
     from tokenloom.pipelines.open_tokenizer import KINDS
@@ -118,9 +119,16 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.train_recipe import TransformerRecipe, plan
 
     recipe = TransformerRecipe(
-        data=tuple(arguments.data), clip_data=tuple(arguments.clips), **given(arguments, *RECIPE)
+        data=tuple(arguments.data),
+        clip_data=(*arguments.clips, f"{arguments.rate:g} frames per second") if arguments.clips else (),
+        **given(arguments, *RECIPE),
     )
     init = TextToImagePipeline.from_pretrained(arguments.init) if arguments.init else None
+    vocab_size = arguments.text_vocab_size or (init.text_tokenizer.vocab_size if init else 1024)
+    if init and vocab_size != init.text_tokenizer.vocab_size:
+        raise UsageError(
+            f"--init brings a text tokenizer of {init.text_tokenizer.vocab_size}, not {vocab_size}; keep it"
+        )
     if init and arguments.clips and init.transformer.config.num_frames < arguments.frames:
         init.transformer = init.transformer.for_clips(arguments.frames, factorized=bool(arguments.factorized))
     if init and arguments.num_layers and arguments.num_layers > init.transformer.config.num_layers:
@@ -136,7 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
         else None
     )
     if arguments.plan_only:
-        print(plan(SharedTransformer(config_of(arguments, images, arguments.text_vocab_size, init)), recipe))
+        print(plan(SharedTransformer(config_of(arguments, images, vocab_size, init)), recipe))
         return 0
     accelerator = open_accelerator(arguments.accelerate)
     say = accelerator.print if accelerator else print
@@ -147,7 +155,7 @@ def run(arguments: argparse.Namespace) -> int:
             lambda: chain(source.captions(), clips.captions() if clips else ()),
             arguments.out / "text_tokenizer",
             name=arguments.text_tokenizer,
-            vocab_size=arguments.text_vocab_size,
+            vocab_size=vocab_size,
             resume=arguments.resume,
             say=say,
         )

@@ -73,7 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.train_contrastive import ContrastiveRecipe, train_contrastive
 
     recipe = ContrastiveRecipe(
-        data=tuple(arguments.data), clip_data=tuple(arguments.clips), **given(arguments, *RECIPE)
+        data=tuple(arguments.data),
+        clip_data=(*arguments.clips, f"{arguments.rate:g} frames per second") if arguments.clips else (),
+        **given(arguments, *RECIPE),
     )
     pictures = TextToImagePipeline.from_pretrained(arguments.init)
     trunk, images, size = pictures.transformer.config, pictures.image_tokenizer, pictures.image_size[0]

@@ -9,9 +9,13 @@ finished model in --out/final. A run that was killed and is started again with -
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
 from tokenloom.scripts.option_types import LEARNING_RATE, NATURAL, POSITIVE, SECONDS, SHARE, out_folder, seed_number
+
+if TYPE_CHECKING:
+    from tokenloom.pipelines.speech_model import SpeechModel
 
 DECODERS = ("ar", "masked", "diffusion")
 RECIPE = (
@@ -29,10 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model of speech")
-    add("--tokenizer", default="tokenloom-voice", metavar="NAME_OR_DIR", help="of sounds; default: %(default)s")
-    add(
-        "--codebooks", type=POSITIVE, default=3, metavar="K", help="of the tokenizer's, the first; default: %(default)s"
-    )
+    add("--tokenizer", metavar="NAME_OR_DIR", help="of sounds; default: tokenloom-voice, or that of --init")
+    add("--codebooks", type=POSITIVE, metavar="K", help="of the tokenizer's, the first; default: 3")
     add("--seconds", type=SECONDS, default=4.0, metavar="S", help="of the longest sound; default: %(default)s")
     add("--leave-out", metavar="SPEAKER", help="of --digits, a speaker who is not learned")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
@@ -73,6 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.data and arguments.digits:
         raise UsageError("--data and --digits are trained on one after the other; go on with --init")
 
+    if arguments.leave_out and not arguments.digits:
+        raise UsageError("--leave-out names a speaker of --digits; leave it out")
+    tokenizer = arguments.tokenizer or "tokenloom-voice"
+
     from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
     from tokenloom.pipelines.prepare_speech import digit_speech, new_speech_model, recorded_speech
     from tokenloom.pipelines.speech_batches import SpeechRecipe
@@ -89,7 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
         **given(arguments, *RECIPE),
     )
     model = SpeechModel.from_pretrained(arguments.init) if arguments.init else None
-    rate = (model.audio_tokenizer if model else open_audio_tokenizer(arguments.tokenizer)).sample_rate
+    if model:
+        check_brought(arguments, model)
+    rate = (model.audio_tokenizer if model else open_audio_tokenizer(tokenizer)).sample_rate
     if arguments.digits:
         data = digit_speech(arguments.digits, recipe.seed, sample_rate=rate, leave_out=arguments.leave_out)
     else:
@@ -98,8 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
         model = new_speech_model(
             data.texts(),
             arguments.out / "text_tokenizer",
-            tokenizer=arguments.tokenizer,
-            codebooks=arguments.codebooks,
+            tokenizer=tokenizer,
+            codebooks=arguments.codebooks or 3,
             seconds=arguments.seconds,
             seed=recipe.seed,
             **given(arguments, *SHAPE),
@@ -110,6 +118,23 @@ def run(arguments: argparse.Namespace) -> int:
     trained.save_pretrained(arguments.out / "final")
     print(arguments.out / "final")
     return 0
+
+
+def check_brought(arguments: argparse.Namespace, model: "SpeechModel") -> None:
+    """
+    Raises:
+        UsageError: something else is asked for than the model of --init brings.
+    """
+    from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
+
+    config = model.transformer.config
+    brought = {name: getattr(config, name) for name in SHAPE} | {"codebooks": len(config.sound_levels)}
+    for name, value in given(arguments, *brought).items():
+        if value != brought[name]:
+            raise UsageError(f"--init brings {name} {brought[name]}, not {value}; keep it")
+    if arguments.tokenizer:
+        if open_audio_tokenizer(arguments.tokenizer).fingerprint != model.audio_tokenizer.fingerprint:
+            raise UsageError(f"--init brings another tokenizer than {arguments.tokenizer}; leave out --tokenizer")
 
 
 if __name__ == "__main__":

@@ -195,7 +195,9 @@ def train_image(arguments: argparse.Namespace) -> int:
 
     config, init = image_start(arguments)
     size = side_of(arguments, config.stride)
-    recipe = ImageTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE, "plain", "bits"))
+    recipe = ImageTokenizerRecipe(
+        data=(*arguments.data, f"{size} pixels"), **given(arguments, *RECIPE, "plain", "bits")
+    )
     source = open_source(arguments.data, size, recipe.seed, random_crop)
     if arguments.overfit_one:
         reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
@@ -234,7 +236,8 @@ def train_video(arguments: argparse.Namespace) -> int:
     rate = 12.0 if arguments.rate is None else arguments.rate
     if frames < 1 or (frames - 1) % config.group:
         raise UsageError(f"--frames must be 1 + n x {config.group}, one frame and whole groups, got {frames}")
-    recipe = VideoTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE, "motion"))
+    pieces = f"{frames} frames of {size} pixels, {rate:g} per second"
+    recipe = VideoTokenizerRecipe(data=(*arguments.data, pieces), **given(arguments, *RECIPE, "motion"))
     source = open_clip_source(arguments.data, frames, size, rate, recipe.seed)
     if arguments.overfit_one:
         reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))

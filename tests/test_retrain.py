@@ -99,10 +99,12 @@ def test_a_pack_that_is_missing_is_named_before_anything_of_its_stage_runs(tmp_p
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ({"one": "evaluate"}, "a command that trains"),
-        ({"one": "rm -r /"}, "a command that trains"),
+        ({"one": "evaluate"}, "a stage must be a name and one of train-tokenizer"),
+        ({"one": "rm -r /"}, "a stage must be a name and one of train-tokenizer"),
         ({"../one": "train"}, "a stage must be a name"),
-        ({"one": ""}, "a command that trains"),
+        ({"one": "train-picture-judge"}, "a stage must be a name and one of train-tokenizer"),
+        ({"one": "train-tokenizer text"}, "(not of text), got 'one': train-tokenizer text"),
+        ({"one": ""}, "a stage must be a name and one of train-tokenizer"),
         ({"one": "train {two}", "two": "train"}, "may name packs and stages before it, and names 'two'"),
         ({"one": "train {packs.__class__}"}, "may name packs and stages before it"),
         ({"one": "train 'open"}, "is no recipe"),

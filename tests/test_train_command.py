@@ -80,7 +80,11 @@ def test_a_killed_run_ends_in_the_same_weights(world, monkeypatch, capsys):
     monkeypatch.setattr(training_batches.Batches, "__call__", killed)
     assert tokenloom_train(*words_for(world), *words) == 130
     monkeypatch.setattr(training_batches.Batches, "__call__", draw)
+    words_of_run = (world / "run" / "text_tokenizer" / "tokenizer.json").read_bytes()
+    (world / "pictures" / f"{CAPTIONS[0]}.txt").write_text("snow")
     assert tokenloom_train(*words_for(world), *words) == 1 and "add --resume" in capsys.readouterr().err
+    assert (world / "run" / "text_tokenizer" / "tokenizer.json").read_bytes() == words_of_run
+    (world / "pictures" / f"{CAPTIONS[0]}.txt").write_text(CAPTIONS[0])
     other_share = ["--data", f"{world / 'pictures'}:2", *words_for(world)[2:]]
     assert tokenloom_train(*other_share, *words, "--resume") == 1
     assert "keep its settings, but recipe.data was" in capsys.readouterr().err
@@ -107,6 +111,8 @@ def test_init_brings_weights_tokenizers_and_words(world, capsys):
     for more, told in (
         (("--width", "32"), "--init brings width 16"),
         (("--text-tokenizer", "x"), "leave out --text-tokenizer"),
+        (("--text-vocab-size", "300"), "--init brings a text tokenizer of 270, not 300"),
+        (("--rate", "3"), "--frames and --rate are of --clips"),
     ):
         with pytest.raises(SystemExit):
             tokenloom_train(*words, *more)

@@ -172,6 +172,13 @@ def test_the_command_trains_on_recordings_and_its_model_speaks(tmp_path):
         ([], "--data SPEC or --digits PATH is needed"),
         (["--data", "talks", "--answer", "0.5"], "--answer takes pairs of sounds"),
         (["--data", "talks", "--digits", "d"], "one after the other"),
+        (["--data", "talks", "--leave-out", "ann"], "--leave-out names a speaker of --digits"),
+        (["--data", "talks", "--init", "tokenloom-speech", "--layers", "50"], "--init brings num_layers 5, not 50"),
+        (["--data", "talks", "--init", "tokenloom-speech", "--codebooks", "8"], "--init brings codebooks 3, not 8"),
+        (
+            ["--data", "talks", "--init", "tokenloom-speech", "--tokenizer", "mulaw-8000"],
+            "--init brings another tokenizer than mulaw-8000",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path, capsys, options, message):

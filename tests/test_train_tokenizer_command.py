@@ -286,3 +286,10 @@ def test_help_tells_the_defaults_of_the_recipes():
     for option in ("levels", "widths", "encoder_blocks", "decoder_blocks"):
         values = json.dumps(getattr(config, option))[1:-1].replace(" ", "")
         assert re.search(rf"--{option.replace('_', '-')} N,N,\.\.\. [^-]*; {values}", shown), option
+
+
+def test_a_run_goes_on_with_pictures_of_its_size_alone(photos, tmp_path, capsys):
+    words = ["image", "--data", photos, "--out", tmp_path / "out", *TOY, "--steps", 2]
+    assert train(*words) == 0
+    assert train(*words, "--size", 24, "--resume") == 1
+    assert "recipe.data was" in capsys.readouterr().err

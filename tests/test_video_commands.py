@@ -298,3 +298,10 @@ def test_the_beginning_of_a_clip_is_described_at_the_rate_of_the_model(tmp_path,
     clips = [clip_of(Path(name), pipeline) for name in sorted(texts)]
     assert [clip.shape for clip in clips] == [(1, 3, 5, SIZE, SIZE)] * 2
     assert float((clips[0] - clips[1]).abs().mean()) < 0.05
+
+
+def test_what_is_drawn_from_is_not_drawn_over(run, tmp_path, picture, capsys):
+    before = picture.read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        run("image-to-video", picture, "red over green", *QUICK, "--out", picture)
+    assert "is what is drawn from" in capsys.readouterr().err and picture.read_bytes() == before
