@@ -8,8 +8,9 @@ T frames, H W pixels, S samples.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ..tokenizers.pretrained import SHIPPED
 from . import speech_model, text_to_image
 from .media_to_text import MediaToTextPipeline
 from .prompt_items import Item, Items, Medium, Sound, as_beginning, as_clip, as_picture, as_sound, as_text, sorted_items
+from .sampler_settings import SamplerSettings
 from .speech_model import SpeechModel
 from .text_to_image import Generators, TextToImagePipeline
 from .text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline, TextToSpeechPipeline
@@ -25,6 +27,9 @@ from .text_to_video import TextToVideoPipeline
 
 Model = TextToImagePipeline | SpeechModel
 INDICES: dict[str, type[Model]] = {text_to_image.INDEX: TextToImagePipeline, speech_model.INDEX: SpeechModel}
+
+
+OF_DRAWING = {field.name for field in fields(SamplerSettings)} - {"temperature"}  # settings that writing does not know
 
 
 class Pair(NamedTuple):
@@ -100,7 +105,7 @@ class AnyToAnyPipeline:
             ValueError: these weights were not trained for the pair, an item is none or cannot be read, or what the
                 pipeline of this pair refuses.
         """
-        items = sorted_items([prompt] if isinstance(prompt, (str, Path, Tensor, Sound)) else prompt)
+        items = sorted_items(prompt if isinstance(prompt, (list, tuple)) else [cast(Item, prompt)])
         pair = Pair(tuple(kind for kind, same in items.items() for _ in same), to)
         way = self._ways.get(pair)
         if way is None:
@@ -108,6 +113,8 @@ class AnyToAnyPipeline:
             raise ValueError(f"these weights know {known}, got {pair}; ask for one of these, or load others")
         if to != "text":
             settings["decoder"] = decoder
+        elif drawing := sorted(OF_DRAWING & {*settings}):
+            raise ValueError(f"text is written, not drawn, and knows no {drawing[0]}; leave it out")
         elif decoder != "ar":
             raise ValueError(f'text is written by "ar", got decoder {decoder!r}; leave it out')
         return way(items, generator=generator, **settings)

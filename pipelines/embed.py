@@ -84,13 +84,13 @@ class EmbeddingPipeline:
         return self
 
     @torch.no_grad()
-    def embed_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> float32 vectors (B, E) of length 1.
+    def embed_text(self, texts: str | Sequence[str]) -> Tensor:
+        """A text or several -> float32 vectors (B, E) of length 1.
 
         Raises:
             ValueError: a text is empty or longer than a prompt may be.
         """
-        tokens = [self.pictures.tokens(text) for text in texts]
+        tokens = [self.pictures.tokens(text) for text in ([texts] if isinstance(texts, str) else texts)]
         return self._vectors(len(tokens), lambda part: self.head.text(self.text_features(tokens[part])))
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def hear_file(file: Path, model: SpeechModel) -> Tensor:
         MediaError: it cannot be read, or is longer than the model knows.
     """
     rate, longest = model.audio_tokenizer.sample_rate, model.transformer.config.sound_steps
-    seconds = longest * 0.02
+    seconds = longest / model.steps_per_second
     sound = read_audio(file, sample_rate=rate, stop=seconds + 1)
     if model.audio_tokenizer.grid((sound.shape[1],))[1] > longest:
         raise MediaError(str(file), f"the model hears {seconds:g} seconds at most; cut it")

@@ -93,7 +93,7 @@ def as_picture(item: Tensor | Path, model: TextToImagePipeline) -> Tensor:
     """
     if isinstance(item, Path):
         return picture_of(item, model)
-    return _fitted(check_images(item[None]), model)
+    return _fitted(check_images(_as_float32(item[None])), model)
 
 
 def as_clip(item: Tensor | Path, model: TextToImagePipeline) -> Tensor:
@@ -106,7 +106,7 @@ def as_clip(item: Tensor | Path, model: TextToImagePipeline) -> Tensor:
     """
     if isinstance(item, Path):
         return from_uint8(read_clip(item, model.image_size))[None]
-    frames = check_clips(item[None])[0].unbind(1)
+    frames = check_clips(_as_float32(item[None]))[0].unbind(1)
     return torch.stack([_fitted(frame[None], model) for frame in frames], dim=2)
 
 
@@ -127,6 +127,11 @@ def as_sound(item: Sound | Path, model: SpeechModel) -> Tensor:
         return hear_file(item, model)
     heard = resample(check_sounds(item.samples[None])[0], item.sample_rate, model.audio_tokenizer.sample_rate)
     return heard.clamp(-1, 1)  # a filter overshoots
+
+
+def _as_float32(media: Tensor) -> Tensor:
+    """Floats of any size in that of the models; whole numbers, which have another range, stay to be refused."""
+    return media.float() if media.is_floating_point() else media
 
 
 def _fitted(picture: Tensor, model: TextToImagePipeline) -> Tensor:

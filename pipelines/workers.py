@@ -82,8 +82,12 @@ class _Workers:
             while number not in made:
                 while todo and self.idle and todo[0][0] < number + AHEAD * len(self.processes):
                     connection = self.idle.pop()
-                    busy[connection], source = todo.popleft()
-                    connection.send(source)
+                    try:
+                        connection.send(todo[0][1])
+                    except ConnectionError:  # it died while it had nothing to do, and costs no file
+                        self._replace(connection)
+                        continue
+                    busy[connection], _ = todo.popleft()
                 for ready in wait(list(busy)):
                     connection = cast(Connection, ready)
                     try:

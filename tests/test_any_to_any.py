@@ -234,6 +234,8 @@ def test_the_first_model_that_knows_a_pair_does_it():
         ([Path("a.xyz")], "text", {}, "a.xyz: its suffix does not tell what it holds"),
         ([Path("missing.png")], "text", {}, "missing.png: No such file"),
         ([TEXT], "picture", {}, "got text -> picture"),
+        (None, "text", {}, "got NoneType"),
+        ([PICTURE], "text", {"num_inference_steps": 3}, "text is written, not drawn, and knows no num_inference_steps"),
     ],
 )
 def test_nonsense_is_refused(anything, prompt, to, settings, told):
@@ -350,3 +352,9 @@ def test_wrong_usage_is_told_before_models_are_loaded(words, told, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["any-to-any", *words, "--model", "no such model"])
     assert stop.value.code == 2 and told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_floats_of_any_size_are_taken(anything, dtype):
+    assert anything(PICTURE.to(dtype), "text") == anything(PICTURE.to(dtype).float(), "text")
+    assert anything(CLIP.to(dtype), "text") == anything(CLIP.to(dtype).float(), "text")

@@ -176,3 +176,7 @@ def test_wrong_usage_of_the_command_is_one_line(words, told, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["embed", *words])
     assert stopped.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_one_text_may_come_alone(pipeline):
+    assert torch.equal(pipeline.embed_text("red"), pipeline.embed_text(["red"]))

@@ -2,19 +2,22 @@
 about what a model does not know. What training does is in test_train_speech.py."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.doubles import awaken, toy_audio_tokenizer
+from tests.doubles import awaken, toy_audio_tokenizer, toy_units_tokenizer
 from tokenloom.data.audio import read_audio
+from tokenloom.data.media import MediaError
 from tokenloom.data.write_audio import write_audio
 from tokenloom.models.likeliest import log_probabilities
 from tokenloom.models.sound_objectives import Sounds
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
 from tokenloom.pipelines.best_of import candidates
+from tokenloom.pipelines.hear_files import hear_file
 from tokenloom.pipelines.speech_model import INDEX, SpeechModel
 from tokenloom.pipelines.text_to_image import seeded
 from tokenloom.pipelines.text_to_speech import (
@@ -231,3 +234,28 @@ def test_speech_to_speech_answers_each_file(saved, tmp_path):
     heard = read_audio(folder / "b.wav", sample_rate=16_000)
     expected = pipeline([heard], generator=seeded(2, 1)).sounds[0]
     torch.testing.assert_close(read_audio(out / "00001.wav", sample_rate=16_000), expected, atol=1e-4, rtol=0)
+
+
+def test_a_model_of_other_steps_hears_as_long_as_it_knows(tmp_path):
+    """Units come 25 a second, codes of sounds 50."""
+    model = toy_model(1)
+    units = toy_units_tokenizer()
+    config = replace(model.transformer.config, sound_levels=((units.vocab_size,),), sound_steps=STEPS)
+    slow = SpeechModel(SharedTransformer(config), units, model.text_tokenizer, tasks=["write"])
+    seconds = STEPS / slow.steps_per_second
+    assert seconds != STEPS / model.steps_per_second
+    write_audio(tmp_path / "fits.wav", toy_sound(seconds - 0.1), 16_000)
+    write_audio(tmp_path / "long.wav", toy_sound(seconds + 2), 16_000)
+    assert hear_file(tmp_path / "fits.wav", slow).shape[1] == round(16_000 * (seconds - 0.1))
+    with pytest.raises(MediaError, match=f"hears {seconds:g} seconds at most"):
+        hear_file(tmp_path / "long.wav", slow)
+
+
+def test_answers_are_not_written_over_what_is_heard(saved, tmp_path, capsys):
+    write_audio(tmp_path / "sounds" / "00000.wav", toy_sound(0.1), 16_000)
+    before = (tmp_path / "sounds" / "00000.wav").read_bytes()
+    words = ["speech-to-speech", str(tmp_path / "sounds"), "--model", str(saved), "--out", str(tmp_path / "sounds")]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert "holds what is to be heard" in capsys.readouterr().err
+    assert (tmp_path / "sounds" / "00000.wav").read_bytes() == before

@@ -389,3 +389,19 @@ def clip_tokenizer(merges_file: Path) -> Tokenizer:
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens(specials)
     return backend
+
+
+def test_a_tokenizer_that_loses_text_is_not_byte_level(tmp_path):
+    tokenizer = TextTokenizer.train(["a red star"] * 3, vocab_size=270)
+    tokenizer.save_pretrained(tmp_path / "whole")
+    config = json.loads((tmp_path / "whole" / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"String": " "}, "behavior": "Removed", "invert": False}
+    sequence = {"type": "Sequence", "pretokenizers": [split, config["pre_tokenizer"]]}
+    kept = {"type": "Sequence", "pretokenizers": [split | {"behavior": "Isolated"}, config["pre_tokenizer"]]}
+    word = {"id": 270, "content": "<w>", "single_word": False, "normalized": False, "special": False}
+    words = config["added_tokens"] + [word | {"lstrip": True, "rstrip": False}]
+    changes = ({"pre_tokenizer": sequence}, {"added_tokens": words}, {"pre_tokenizer": kept}, {})
+    for change, expected in zip(changes, (False, False, True, True), strict=True):
+        (tmp_path / "changed").mkdir(exist_ok=True)
+        (tmp_path / "changed" / "tokenizer.json").write_text(json.dumps(config | change))
+        assert TextTokenizer.from_pretrained(tmp_path / "changed").is_byte_level == expected

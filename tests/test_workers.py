@@ -1,6 +1,7 @@
 """Laws of pipelines/workers.py: whoever works, the results are the same and in order, and nobody is left behind."""
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -119,3 +120,14 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_process_that_dies_idle_costs_no_file():
+    crew = processes(2)
+    with crew(task) as work:
+        list(work(sources_of("a b"), lambda done: None))
+        for process in multiprocessing.active_children()[:1]:
+            process.kill()
+            process.join()
+        made = list(work(sources_of("c d e f"), lambda done: None))
+    assert not any(isinstance(m, MediaError) for m in made) and len(made) == 4

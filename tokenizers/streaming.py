@@ -149,7 +149,8 @@ class TrimmedStream:
         """The results that `chunk` completes, in order, possibly none. Refuses what `BlockStream.push` refuses."""
         results = self.stream.push(chunk)
         time = self.stream.time
-        self.last = chunk.narrow(time, chunk.shape[time] - 1, 1).clone()
+        if chunk.shape[time]:
+            self.last = chunk.narrow(time, chunk.shape[time] - 1, 1).clone()
         self.pushed += chunk.shape[time]
         self.given += results.shape[self.stream.time_out]
         return results

@@ -106,11 +106,18 @@ def read_tokenizer_json(file: Path) -> Tokenizer:
     return backend
 
 
+_LOSSLESS = ("ByteLevel", "Split", "Digits", "UnicodeScripts")  # steps that cut a text up and keep all of it
+
+
 def is_byte_level(backend: Tokenizer) -> bool:
-    """Whether tokens are strings of bytes, all 256 bytes are tokens, and nothing is put in between."""
+    """Whether tokens are strings of bytes, all 256 bytes are tokens, nothing is put in between, and nothing is lost."""
     config = json.loads(backend.to_str())
     splits = config["pre_tokenizer"] or {}
     splits = splits.get("pretokenizers", [splits])
+    if any(split.get("type") not in _LOSSLESS or split.get("behavior") == "Removed" for split in splits):
+        return False
+    if any((token["lstrip"] or token["rstrip"]) and not token["special"] for token in config["added_tokens"]):
+        return False
     writes_bytes = any(split.get("type") == "ByteLevel" and not split["add_prefix_space"] for split in splits)
     reads_bytes = (config["decoder"] or {}).get("type") == "ByteLevel"
     affixes = config["model"].get("end_of_word_suffix") or config["model"].get("continuing_subword_prefix")

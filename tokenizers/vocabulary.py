@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..data.files import read_json
+from ..data.files import read_json, write_atomically
 
 MEDIA = ("image", "video", "audio")
 
@@ -89,7 +89,8 @@ class Vocabulary:
         return ids - span.start
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps({"text_size": self.text_size, "codebooks": dict(self.codebooks)}, indent=1))
+        saved = {"text_size": self.text_size, "codebooks": dict(self.codebooks)}
+        write_atomically(path, json.dumps(saved, indent=1).encode())
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
@@ -102,5 +103,5 @@ class Vocabulary:
             saved = read_json(path)
             codebooks = {name: tuple(map(int, sizes)) for name, sizes in saved["codebooks"].items()}
             return cls(int(saved["text_size"]), codebooks)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{path} is not a vocabulary ({error!r}); save it again") from error
