@@ -7,8 +7,8 @@ from pathlib import Path
 from ..data.files import path_inside, refuse_to_replace, target_names, write_atomically
 from ..data.media import MediaError, read_bytes, read_image, write_png
 from ..data.progress import Progress
+from .out_of_memory import why_left_out
 from .picture_codec import SUFFIX, PictureCodec, read_header
-from .train_loop import is_out_of_memory
 
 
 @dataclass
@@ -78,14 +78,8 @@ def _each(
                 done.files += 1
                 done.bytes_read += source.stat().st_size
                 done.bytes_written += target.stat().st_size
-            except (ValueError, OSError) as error:
-                reason = error.reason if isinstance(error, MediaError) else " ".join(str(error).split())
-                done.failed[name] = reason
-                progress.note(f"skipped {MediaError(name, reason)}")
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                done.failed[name] = "there is not enough memory for a picture of this size; shrink it"
+            except (ValueError, OSError, MemoryError, RuntimeError) as error:
+                done.failed[name] = why_left_out(error)
                 progress.note(f"skipped {MediaError(name, done.failed[name])}")
             progress.advance()
     return done

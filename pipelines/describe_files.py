@@ -21,7 +21,7 @@ class Described:
     """A file with its caption, or with what is wrong with it."""
 
     file: Path
-    caption: str = ""
+    text: str = ""  # the caption
     error: str = ""
 
 

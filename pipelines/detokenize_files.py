@@ -23,7 +23,7 @@ from ..data.write_audio import write_audio
 from ..data.write_video import write_video
 from ..tokenizers.protocol import MediaTokenizer
 from .media_encoders import ByteTokenizer, SoundTokenizer, StreamingTokenizer, decode_clip, decode_sound
-from .train_loop import is_out_of_memory
+from .out_of_memory import why_left_out
 
 GROUPS = 8  # steps of ids on the time axis of clips that are read at once
 SOUND_STEPS = 4096  # likewise, of sounds
@@ -88,13 +88,8 @@ def detokenize(
                         with appears_whole(path) as temporary:
                             shutil.copyfile(first, temporary)
                     summary.files += 1
-                except (ValueError, OSError) as error:
-                    summary.failed[name] = " ".join(str(error).split())
-                    progress.note(f"skipped {MediaError(name, summary.failed[name])}")
-                except (MemoryError, RuntimeError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    summary.failed[name] = "there is not enough memory for media of this size"
+                except (ValueError, OSError, MemoryError, RuntimeError) as error:
+                    summary.failed[name] = why_left_out(error)
                     progress.note(f"skipped {MediaError(name, summary.failed[name])}")
                 progress.advance()
     return summary

@@ -30,6 +30,7 @@ from .media_encoders import (
     TextEncoder,
     VideoEncoder,
 )
+from .out_of_memory import is_out_of_memory
 from .workers import Crew, Made, Report, here
 
 MAX_TEXT_BYTES = 64 * 2**20  # ids of one text are made in memory, some 40 bytes for each of its bytes
@@ -222,7 +223,7 @@ class _Guarded:
         except (ValueError, OSError) as error:
             return MediaError(str(source.path), error)
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error):  # CPU's has no type
+            if is_out_of_memory(error):
                 return MediaError(str(source.path), "does not fit into memory; shrink it, or tokenize squares")
             raise
         finally:

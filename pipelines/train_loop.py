@@ -6,7 +6,6 @@ What is trained is a module and a function `loss(module, stream)` that draws its
 
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from ..data.files import write_atomically
 from ..models.schedules import RateSchedule
 from .checkpoint import checkpoints, load_checkpoint, load_optimizer_tensors, optimizer_tensors, save_checkpoint
+from .out_of_memory import is_out_of_memory
 
 Figures = Mapping[str, float | Tensor]
 Loss = Callable[[nn.Module, int], tuple[Tensor, Figures]]
@@ -73,12 +73,6 @@ def _was_before(line: str, start: int) -> bool:
         return False
     row = json.loads(line)
     return row["step"] < start or (row["step"] == start and "loss" not in row)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch (on a device or on the CPU) or Python could not allocate; on the CPU torch has no class for it."""
-    told = re.search("out of memory|allocate memory|not enough memory", str(error).lower())
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or told is not None
 
 
 def refuse_run(out: Path) -> None:

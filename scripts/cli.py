@@ -105,7 +105,7 @@ def main_of(
         print(f"{parser.prog}: {describe(error)}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
-        from tokenloom.pipelines.train_loop import is_out_of_memory
+        from tokenloom.pipelines.out_of_memory import is_out_of_memory
 
         if arguments.debug or not is_out_of_memory(error):
             raise

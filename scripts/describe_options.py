@@ -1,8 +1,8 @@
-"""What the two commands that write captions share: their options, and the run."""
+"""What the commands that write texts about files share: options, and how the texts are told."""
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from tokenloom.scripts.option_types import TEMPERATURE, out_file, seed_number
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tokenloom.pipelines.describe_files import Described
+    from tokenloom.pipelines.hear_files import Heard
     from tokenloom.pipelines.text_to_image import TextToImagePipeline
 
 
@@ -32,24 +34,31 @@ def run_describe(
     arguments: argparse.Namespace, modality: str, read: "Callable[[Path, TextToImagePipeline], Tensor]"
 ) -> int:
     """Print the caption of every file; 1 where one could not be read."""
-    from tokenloom.data.files import json_line, write_atomically
     from tokenloom.data.find_files import find_files
     from tokenloom.pipelines.describe_files import describe
     from tokenloom.pipelines.media_to_text import MediaToTextPipeline
 
     files = find_files(arguments.files, modality)
     pipeline = MediaToTextPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
+    found = describe(pipeline, files.values(), read, seed=arguments.seed, temperature=arguments.temperature)
+    return tell(found, len(files), arguments.out)
+
+
+def tell(found: "Iterable[Described | Heard]", count: int, out: Path | None) -> int:
+    """Print the text of each of `count` files as it comes, and write a line each to `out`; 1 where one has an error."""
+    from tokenloom.data.files import json_line, write_atomically
+
     lines: list[bytes] = []
     failed = 0
-    for found in describe(pipeline, files.values(), read, seed=arguments.seed, temperature=arguments.temperature):
-        if found.error:
-            print(f"skipped {found.error}", file=sys.stderr)
+    for one in found:
+        if one.error:
+            print(f"skipped {one.error}", file=sys.stderr)
             failed += 1
             continue
-        print(f"{found.file}\t{found.caption}", flush=True)
-        lines.append(json_line({"file": str(found.file), "text": found.caption}))
-    if arguments.out:
-        write_atomically(arguments.out, b"".join(lines))
+        print(f"{one.file}\t{one.text}", flush=True)
+        lines.append(json_line({"file": str(one.file), "text": one.text}))
+    if out:
+        write_atomically(out, b"".join(lines))
     if failed:
-        print(f"{failed} of {len(files)} files could not be read", file=sys.stderr)
+        print(f"{failed} of {count} files could not be read", file=sys.stderr)
     return int(failed > 0)

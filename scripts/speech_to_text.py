@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
+from tokenloom.scripts.describe_options import tell
 from tokenloom.scripts.option_types import out_file
 
 
@@ -21,27 +22,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tokenloom.data.files import json_line, write_atomically
     from tokenloom.data.find_files import find_files
     from tokenloom.pipelines.hear_files import transcripts
     from tokenloom.pipelines.text_to_speech import SpeechToTextPipeline
 
     files = find_files(arguments.files, "audio")
     pipeline = SpeechToTextPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
-    lines: list[bytes] = []
-    failed = 0
-    for found in transcripts(pipeline, files.values()):
-        if found.error:
-            print(f"skipped {found.error}", file=sys.stderr)
-            failed += 1
-            continue
-        print(f"{found.file}\t{found.text}", flush=True)
-        lines.append(json_line({"file": str(found.file), "text": found.text}))
-    if arguments.out:
-        write_atomically(arguments.out, b"".join(lines))
-    if failed:
-        print(f"{failed} of {len(files)} files could not be read", file=sys.stderr)
-    return int(failed > 0)
+    return tell(transcripts(pipeline, files.values()), len(files), arguments.out)
 
 
 if __name__ == "__main__":
