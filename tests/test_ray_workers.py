@@ -1,5 +1,6 @@
 """Laws of pipelines/ray_workers.py: what a cluster makes is what one process makes."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -62,8 +63,10 @@ def test_two_local_workers_of_ray_make_the_same_bytes(tmp_path):
     TextTokenizer.train(["hello"] * 3, vocab_size=260).save_pretrained(tmp_path / "model" / "text_tokenizer")
     command = [sys.executable, "-m", "tokenloom.scripts.cli", "tokenize", str(tmp_path / "in")]
     command += ["--tokenizer", str(tmp_path / "model"), "--workers"]
+    eager = os.environ | {"RAY_worker_niceness": "0"}  # usually 15: beside other tests they would hardly get a turn
     for out, more in {"here": ["1"], "cluster": ["2", "--ray", "local"]}.items():
-        run = subprocess.run([*command, *more, "--out", str(tmp_path / out)], capture_output=True, text=True)
+        words = [*command, *more, "--out", str(tmp_path / out)]
+        run = subprocess.run(words, capture_output=True, text=True, env=eager)
         assert run.returncode == 1, run.stderr  # cut.png
         assert f"skipped {tmp_path / 'in' / 'cut.png'}" in run.stderr
     expected = contents_of(tmp_path / "here")
