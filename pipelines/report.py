@@ -218,7 +218,7 @@ def _row(cell: Mapping[str, Any], prompt: str, files: Mapping[str, bytes], size:
     figures = (
         *([] if cell["passed"] is None else [f"{cell['passed']} of {len(cell['drawings'])} as asked"]),
         _seconds(cell["seconds"]),
-        f"{cell['model_evaluations']} evaluations",
+        f"{cell['model_evaluations']:.0f} evaluations",
         _flops(cell["gigaflops"]),
         *([] if cell.get("diversity") is None else [f"variety {cell['diversity']:.3f}"]),
         *([f"flicker {_percent(cell['flicker'])}"] if "flicker" in cell else []),

@@ -40,7 +40,8 @@ figure img, video { display: block; max-width: 100%; border-radius: 8px; image-r
 .sound img { min-width: 220px; height: 144px; }
 .sound audio { display: block; width: 240px; height: 34px; margin-top: 8px; }
 .clip { display: flex; flex-wrap: wrap; align-items: center; gap: 16px; }
-figcaption { font-size: 13px; color: var(--soft); margin-top: 6px; display: flex; justify-content: space-between; }
+figcaption { font-size: 13px; color: var(--soft); margin-top: 6px; }
+figcaption { display: flex; justify-content: space-between; gap: 12px; }
 .yes { color: var(--good); } .no { color: var(--bad); }
 footer { margin-top: 72px; padding-top: 26px; border-top: 1px solid var(--line); color: var(--soft); font-size: 14px; }
 footer p { margin: 0 0 10px; max-width: 92ch; } footer b { color: var(--ink); font-weight: 600; }
