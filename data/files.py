@@ -107,13 +107,28 @@ def path_inside(folder: Path, name: str) -> Path:
     return path
 
 
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """`folder` and every folder below it, with the names of the files there; hidden folders and files are passed over.
+
+    Raises:
+        OSError: a folder cannot be read: what lies in it would be missing, and nobody would know.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for here, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(here), [name for name in files if not name.startswith(".")]
+
+
 def refuse_to_replace(path: Path) -> None:
     """
     Raises:
         ValueError: there is a file at `path`, which may be somebody's original.
     """
     if path.exists():
-        raise ValueError(f"{path} is there already; take another folder, or --overwrite")
+        raise ValueError(f"{path} is there already; take another folder, or overwrite it")
 
 
 def json_line(value: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .audio import is_sound_only
 from .clip_frames import CLIP_SUFFIXES
+from .files import walk
 from .media import SUFFIXES, is_animated
 
 PathLike = str | os.PathLike[str]
@@ -81,18 +82,12 @@ def sort_files(paths: Iterable[PathLike]) -> dict[str, dict[str, Path]]:
     }
 
 
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be read: what lies in it would be missing, and nobody would know."""
-    raise error
-
-
 def _walk(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
     """Every file, and whether it was given itself."""
     for path in paths:
         if path.is_dir():
-            for folder, folders, files in os.walk(path, onerror=_refuse):
-                folders[:] = [name for name in folders if not name.startswith(".")]
-                yield from ((Path(folder, name), False) for name in files if not name.startswith("."))
+            for folder, names in walk(path):
+                yield from ((folder / name, False) for name in names)
         elif path.is_file():
             yield path, True
         else:

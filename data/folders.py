@@ -22,7 +22,7 @@ from typing import Any, overload
 
 from PIL import Image
 
-from .files import path_below
+from .files import path_below, walk
 from .media import MAX_BYTES, MAX_PIXELS, SUFFIXES, WHITE, MediaError, read_bytes, read_image
 
 MAX_TEXT_BYTES = 2**20  # of one caption or one JSON sidecar
@@ -172,13 +172,10 @@ def _folder_entries(root: Path, suffixes: Sequence[str]) -> list[Entry]:
     entries: dict[str, Entry] = {}
     listed: dict[str, Entry] = {}
     tars: list[Path] = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        here, names = Path(folder), set(files)
+    for here, files in walk(root):
+        names = set(files)
         for name in files:
             path = here / name
-            if name.startswith("."):
-                continue
             if path.suffix.lower() == ".tar":
                 tars.append(path)
             elif path.suffix.lower() in suffixes:

@@ -52,5 +52,5 @@ def test_a_line_of_json_holds_any_name(name):
 def test_an_original_is_not_replaced(tmp_path):
     refuse_to_replace(tmp_path / "a")
     (tmp_path / "a").write_text("mine")
-    with pytest.raises(ValueError, match="a is there already; take another folder, or --overwrite"):
+    with pytest.raises(ValueError, match="a is there already; take another folder, or overwrite it"):
         refuse_to_replace(tmp_path / "a")

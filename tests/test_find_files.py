@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from tokenloom.data.find_files import find_files, modality_of, sort_files
+from tokenloom.data.folders import find_entries
 from tokenloom.data.write_audio import write_audio
 from tokenloom.data.write_video import write_video
 
@@ -92,3 +93,5 @@ def test_a_folder_that_cannot_be_read_is_told_not_passed_over(tmp_path, monkeypa
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(PermissionError, match="closed"):
         sort_files([tmp_path])
+    with pytest.raises(PermissionError, match="closed"):
+        find_entries(tmp_path, "pictures", (".png",))
