@@ -52,8 +52,8 @@ class ContainerSound:
         covers = [video.disposition & video.disposition.attached_pic for video in container.streams.video]
         self.has_video = not all(covers)  # but for cover pictures
         self._exact = container.format.name in _EXACT
-        self._is_pcm = self.codec.startswith("pcm_")
-        self._seeks = self._exact and (self._is_pcm or self.codec == "flac")  # where a seek finds the very sample
+        self._plain = self._exact and self.codec.startswith("pcm_")  # nothing in it can be damaged, only missing
+        self._seeks = self._plain or (self._exact and self.codec == "flac")  # a seek finds the very sample
         if self.codec == "flac":
             stream.codec_context.options = {"err_detect": "crccheck+explode"}  # each frame states its sum
         stream.codec_context.thread_type = "NONE"  # as for video (PyAV #1849)
@@ -68,8 +68,8 @@ class ContainerSound:
         """
         position = None if start and self._seeks and self._seek(start) else 0
         packets = self.container.demux(self.stream)
-        # PCM is never damaged: FFmpeg says so of a last packet that is short, and what is missing is counted below.
-        for frame in decode_packets(packets, self._decode, self.name, self.keep_decodable, heed_flags=not self._is_pcm):
+        heed_flags = not self._plain  # FFmpeg flags a last packet that is short, and what is missing is counted below
+        for frame in decode_packets(packets, self._decode, self.name, self.keep_decodable, heed_flags=heed_flags):
             if position is None:
                 position = self._position(frame)
             chunk = self._samples(frame)

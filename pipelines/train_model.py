@@ -49,12 +49,12 @@ class BatchLoss:
     `wrapped`: the module that comes is not `losses` itself, but what an accelerator made of it.
     """
 
-    def __init__(self, losses: DecoderLosses, batches: Batches, recipe: TransformerRecipe, *, wrapped: bool):
-        self.model, self.batches, self.recipe = losses.model, batches, recipe
+    def __init__(self, losses: DecoderLosses, batches: Batches, *, wrapped: bool):
+        self.model, self.batches, self.recipe = losses.model, batches, batches.recipe
         self.compiled = False
         # The wrapper of an accelerator must see every forward pass; compiled code was not captured, and starts little.
         on_cuda = batches.device.type == "cuda"
-        self.captured = CapturedLosses(losses) if on_cuda and not wrapped and not recipe.compile else None
+        self.captured = CapturedLosses(losses) if on_cuda and not wrapped and not self.recipe.compile else None
 
     def __call__(self, module: nn.Module, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         batch = self.batches(number)
@@ -172,7 +172,7 @@ def train_transformer(
     )
     average = train(
         losses,
-        BatchLoss(losses, batches, recipe, wrapped=accelerator is not None),
+        BatchLoss(losses, batches, wrapped=accelerator is not None),
         optimizers,
         loop,
         out,

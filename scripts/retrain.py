@@ -22,7 +22,7 @@ from tokenloom.scripts.option_types import out_folder
 
 RECIPE = "recipe.json"
 DONE = "stages.json"  # in --out: the words of every stage that is done
-COMMANDS = ("train-tokenizer", "train", "train-embed", "train-speech", "train-text")  # that go on and take a device
+STAGES = ("train-tokenizer", "train", "train-embed", "train-speech", "train-text")  # that go on and take a device
 REHEARSAL = "--steps 2 --batch-size 2".split()
 QUIET = {"train": "--score-prompts 0".split()}  # a model of two steps draws nothing worth a score
 
@@ -84,10 +84,10 @@ def read_stages(name: str) -> dict[str, list[str]]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no recipe ({type(error).__name__}: {error})") from error
     for stage, words in stages.items():
-        trains = bool(words) and words[0] in COMMANDS and words[:2] != ["train-tokenizer", "text"]
+        trains = bool(words) and words[0] in STAGES and words[:2] != ["train-tokenizer", "text"]
         if not stage.isidentifier() or not trains:
             raise ValueError(
-                f"{path}: a stage must be a name and one of {', '.join(COMMANDS)} (not of text), got {stage!r}: "
+                f"{path}: a stage must be a name and one of {', '.join(STAGES)} (not of text), got {stage!r}: "
                 f"{' '.join(words[:2])}"
             )
     return stages

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from ..data.files import read_json
+from ..data.files import appears_whole, read_json
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "weights"
 WEIGHTS, CONFIG, CARD_FILE = "model.safetensors", "config.json", "README.md"
@@ -122,7 +122,8 @@ class Pretrained(PyTorchModelHubMixin, library_name="tokenloom", model_card_temp
             said = super().save_pretrained(unfinished, **{"repo_id": folder.name, **kwargs})
             for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == CONFIG):
                 if file.name != CARD_FILE or not (folder / CARD_FILE).exists():
-                    os.replace(file, folder / file.name)
+                    with appears_whole(folder / file.name) as whole:
+                        os.replace(file, whole)
         return said
 
     def _save_pretrained(self, save_directory: Path) -> None:
