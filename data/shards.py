@@ -12,7 +12,7 @@ Ids under another tokenizer fingerprint or another preprocessing are refused, in
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ class ShardWriter:
 
         `encode_all` gets one source for each content that has no ids yet, and gives tokens for each in the same order,
         or the error by which that content is skipped. A shard is written as soon as its tokens are there. `failed` are
-        inputs that never became sources, name -> reason, recorded with the others.
+        inputs that never became sources, name -> reason, recorded with the others; what can not be read this time, such
+        as a disk that is not mounted, keeps the ids that it has.
 
         Raises:
             ValueError: the folder holds ids of another tokenizer or preprocessing, or of files not among `sources`.
@@ -103,6 +104,8 @@ class ShardWriter:
                 leftover.unlink()  # of a run that was killed while it wrote
             there = self._shards_there()
             have = {content: path for path, contents in there.items() for content in contents}
+            kept = [source for source in self._sources_of(summary.failed) if source.sha256 in have]
+            sources = [*sources, *kept]
             groups = list(_groups(sources, self.shard_sources))
             made = encode_all([source for group in groups for source in group if source.sha256 not in have])
             reasons: dict[str, str] = {}
@@ -126,7 +129,10 @@ class ShardWriter:
             good = [source for source in sources if source.sha256 not in reasons]
             summary.files = len(good)
             summary.failed |= {s.name: reasons[s.sha256] for s in sources if s.sha256 in reasons}
-            self._write_manifest(shards, good, summary.failed)
+            without_ids = {
+                name: reason for name, reason in summary.failed.items() if name not in {s.name for s in kept}
+            }
+            self._write_manifest(shards, good, without_ids)
             for outdated in set(shard_paths(self.folder)) - set(shards):
                 outdated.unlink()
         return summary
@@ -145,6 +151,14 @@ class ShardWriter:
                 f"{self.folder}: holds ids of {len(lost):,} files that are not among these inputs ({lost[0]!r}); "
                 "give all inputs together, or choose another folder"
             )
+
+    def _sources_of(self, names: Iterable[str]) -> list[Source]:
+        """What the manifest knows of files that cannot be read: enough to keep their ids, not to make them."""
+        if not (self.folder / MANIFEST).exists():
+            return []
+        manifest = read_manifest(self.folder)
+        known = ((name, manifest["files"][name]) for name in names if name in manifest["files"])
+        return [Source(n, Path(n), content, manifest["contents"][content]["source_bytes"]) for n, content in known]
 
     def _shards_there(self) -> dict[Path, set[str]]:
         """Sound shards and their contents. A damaged one counts as absent, so it is made again."""

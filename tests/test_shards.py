@@ -99,6 +99,21 @@ def test_the_bytes_are_a_pure_function_of_the_inputs(tmp_path_factory, data):
     assert summary.reused + summary.tokenized == 9
 
 
+def test_files_that_cannot_be_read_this_time_keep_their_ids(tmp_path):
+    """A disk that is not mounted must not cost what was made of its files."""
+    write(tmp_path / "run")
+    before = contents_of(tmp_path / "run")
+    there = {name: NAMES[name] for name in ("00.png", "05.png", "07.png", "copy.png")}
+    gone = {name: "Input/output error" for name in NAMES if name not in there} | {"new.png": "no picture"}
+    summary = write(tmp_path / "run", there, failed=gone)
+    assert summary.failed == gone | {"07.png": "broken"} and summary.files == 11
+    reader = ShardReader(tmp_path / "run")
+    assert set(reader.files) == set(NAMES) - {"07.png"} and reader.verify() == []
+    assert reader.manifest["failed"] == {"07.png": "broken", "new.png": "no picture"}
+    write(tmp_path / "run")
+    assert contents_of(tmp_path / "run") == before
+
+
 def test_a_complete_folder_costs_nothing_to_run_again(tmp_path):
     write(tmp_path)
     before = contents_of(tmp_path), {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
