@@ -13,7 +13,7 @@ from PIL import Image
 from .clip import TimedFrame, check_pixels
 from .media import MAX_BYTES, MediaError
 
-_SHORTEST, _INSTEAD = 20, 100  # milliseconds: what is shorter is shown for longer, as FFmpeg and browsers do with GIF
+_TOO_SHORT, _INSTEAD = 10, 100  # milliseconds: what is no longer is shown for a tenth of a second, as in browsers
 
 
 class WebPClip:
@@ -42,11 +42,15 @@ class WebPClip:
         self.num_frames: int | None = getattr(self.image, "n_frames", 1)
 
     @cached_property
+    def _durations(self) -> list[Fraction]:
+        return [shown.duration for shown in self.frames()]
+
+    @property
     def fps(self) -> Fraction:
-        return (self.num_frames or 1) / self.seconds()
+        return len(self._durations) / self.seconds() if self._durations else Fraction(1000, _INSTEAD)
 
     def seconds(self) -> Fraction:
-        return sum((shown.duration for shown in self.frames()), Fraction(0))
+        return sum(self._durations, Fraction(0))
 
     def frames(self, start: Fraction = Fraction(0)) -> Iterator[TimedFrame]:
         from av import VideoFrame
@@ -61,6 +65,6 @@ class WebPClip:
                     return  # each frame is drawn over the one before it
                 raise MediaError(self.name, f"damaged at {float(time):.2f} s") from error
             milliseconds = int(self.image.info.get("duration", 0))
-            duration = Fraction(milliseconds if milliseconds >= _SHORTEST else _INSTEAD, 1000)
+            duration = Fraction(milliseconds if milliseconds > _TOO_SHORT else _INSTEAD, 1000)
             yield TimedFrame(time, duration, VideoFrame.from_ndarray(pixels, format="rgba"))
             time += duration

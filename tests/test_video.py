@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -16,6 +17,7 @@ from PIL import Image
 from tests.conftest import needs_packs
 from tokenloom.data import video
 from tokenloom.data.media import MediaError
+from tokenloom.data.open_video import open_video
 from tokenloom.data.video import probe_video, read_video
 
 RED, GREEN, BLUE = (215, 38, 38), (40, 155, 70), (45, 80, 220)
@@ -314,6 +316,23 @@ def test_animations_are_clips(format):
     assert [int(b[0, 0, 0, 0]) for b in read_video(clip, block=1, start=0.4, stop=0.7)] == [80, 110]
     info = probe_video(clip)
     assert (info.height, info.width, info.num_frames, info.seconds) == (12, 20, 5, Fraction(4, 5))
+
+
+@pytest.mark.parametrize(("milliseconds", "shown"), [(0, 100), (10, 100), (11, 11), (16, 16), (40, 40)])
+def test_frames_of_animated_webp_last_as_long_as_browsers_show_them(milliseconds, shown):
+    info = probe_video(animation("WEBP", [milliseconds] * 4))
+    assert (info.fps, info.seconds) == (Fraction(1000, shown), Fraction(4 * shown, 1000))
+
+
+def test_a_damaged_webp_has_the_rate_of_its_frames_that_are_whole():
+    clip = bytearray(animation("WEBP", [100] * 6))
+    frames = [match.start() for match in re.finditer(b"ANMF", clip)]
+    for start, rate in ((frames[3], 10), (frames[0], 10)):
+        clip[start + 37 : start + 48] = b"\xff" * 11  # behind the headers of the frame
+        with open_video(io.BytesIO(clip), keep_decodable=True) as opened:
+            assert opened.fps == rate
+    with open_video(io.BytesIO(clip)) as opened, pytest.raises(MediaError, match="damaged at 0.00 s"):
+        opened.seconds()
 
 
 def test_an_animation_is_drawn_on_the_background():
