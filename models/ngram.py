@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .sampling import sample
 
-LARGEST_KEY = 2**63
+LARGEST_KEY = 2**63 - 1
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,11 @@ def test_what_cannot_be_counted_is_refused(texts, order, told):
         model_of(texts, order)
 
 
+def test_an_order_is_refused_whose_last_power_is_one_too_large_for_int64():
+    with pytest.raises(ValueError, match="order must be 1 to 20 with 6 tokens, got 21"):
+        NGramModel([torch.tensor([0, 1])], order=21, num_tokens=6)  # 8 ** 21 = 2 ** 63
+
+
 def test_keys_of_the_longest_order_do_not_overflow():
     model = model_of([[4] * 40], 22)
     assert model.log_probabilities(torch.full((40,), 4))[22:].exp().min() > 0.8
