@@ -43,8 +43,3 @@ def falling_times(num_steps: int) -> Tensor:
 def cosine_masked_share(t: float) -> float:
     """Share still masked at time t: sin(pi t / 2) (MaskGIT, arXiv:2202.04200); 1 at t = 1, 0 at 0."""
     return math.sin(math.pi * t / 2)
-
-
-def arccos_masked_share(t: float) -> float:
-    """Share still masked at time t: 1 - arccos(t) / (pi / 2) (Halton-MaskGIT, arXiv:2503.17076); 1 at t = 1, 0 at 0."""
-    return 1 - math.acos(t) / (math.pi / 2)

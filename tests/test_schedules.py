@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tokenloom.models.schedules import arccos_masked_share, cosine, cosine_masked_share, falling_times, trapezoid
+from tokenloom.models.schedules import cosine, cosine_masked_share, falling_times, trapezoid
 
 
 @pytest.mark.parametrize("schedule", [cosine(100, warmup=10), trapezoid(100, warmup=10, decay=0.3)])
@@ -50,15 +50,13 @@ def test_a_sampler_without_steps_is_refused():
         falling_times(0)
 
 
-@pytest.mark.parametrize("share", [cosine_masked_share, arccos_masked_share])
-def test_everything_is_masked_at_time_one_and_nothing_at_time_zero(share):
-    values = [share(t / 100) for t in range(101)]
+def test_everything_is_masked_at_time_one_and_nothing_at_time_zero():
+    values = [cosine_masked_share(t / 100) for t in range(101)]
     assert values[0] == 0 and values[100] == 1
     assert all(a < b for a, b in zip(values[:-1], values[1:], strict=True))
 
 
-def test_the_masking_schedules_are_those_of_their_papers():
-    """MaskGIT's cosine is of the time that has passed; Halton's arccos keeps 1 - arccos(t) / (pi / 2)."""
+def test_the_masking_schedule_is_that_of_its_paper():
+    """MaskGIT's cosine is of the time that has passed."""
     for t in (0.1, 0.5, 0.8):
         assert cosine_masked_share(t) == pytest.approx(math.cos(math.pi / 2 * (1 - t)))
-        assert math.cos((1 - arccos_masked_share(t)) * math.pi / 2) == pytest.approx(t)
