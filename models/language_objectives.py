@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..tokenizers.sequence import following
 from .corruption import mask_ids
 from .encoder_decoder import encode, nothing
 from .head_loss import head_loss
@@ -49,7 +50,6 @@ def translation_loss(
     `prompt_batch` makes them.
     """
     _, read = encode(model, sources, sources_real)
-    learned = F.pad(targets[:, 1:], (0, 1))
-    learned = learned.scatter(1, targets_real.sum(1, keepdim=True) - 1, model.vocabulary.special("end"))
+    learned = following(targets, targets_real, model.vocabulary)
     hidden, _ = model.write(targets, read.start, read)
     return head_loss(hidden[targets_real], model.text_head(), learned[targets_real])

@@ -75,7 +75,7 @@ def _next_log_probabilities(
         ids[row, 1 : 1 + len(text)] = torch.tensor(text, dtype=torch.long)
     hidden, _ = model.write(ids.to(start.device), start.repeat(rows), seen.repeat(rows))
     last = hidden[torch.arange(rows), torch.tensor([len(text) for text in beginnings])]
-    return _of_tokens(model, last, num_tokens).cpu()
+    return model.text_logits(last, num_tokens).log_softmax(-1).cpu()
 
 
 @torch.no_grad()
@@ -95,14 +95,10 @@ def log_probabilities(
         targets[row, : 1 + len(text)] = torch.tensor([*text, end])
         real[row, : 1 + len(text)] = True
     hidden, _ = model.write(ids.to(start.device), start, seen)
-    said = _of_tokens(model, hidden, num_tokens).gather(-1, targets.to(start.device).unsqueeze(-1)).squeeze(-1)
+    said = (
+        model.text_logits(hidden, num_tokens)
+        .log_softmax(-1)
+        .gather(-1, targets.to(start.device).unsqueeze(-1))
+        .squeeze(-1)
+    )
     return said.masked_fill(~real.to(start.device), 0).sum(1)
-
-
-def _of_tokens(model: SharedTransformer, hidden: Tensor, num_tokens: int) -> Tensor:
-    """Hidden tokens (..., D) -> log P of what follows each (..., V): one of `num_tokens` tokens of text, or END."""
-    end = model.vocabulary.special("end")
-    logits = hidden @ model.text_head().T
-    impossible = torch.arange(end + 1, device=logits.device) >= num_tokens
-    impossible[end] = False
-    return logits.float().masked_fill(impossible, -torch.inf).log_softmax(-1)

@@ -68,7 +68,7 @@ class NextTokenTransformer:
         before = nothing(self.model, len(windows))
         read = F.pad(windows[:, :-1], (1, 0), value=self.model.vocabulary.special("begin"))
         hidden, _ = self.model.write(read, before.start, before)
-        log_p = self._logits(hidden).log_softmax(-1)
+        log_p = self.model.text_logits(hidden, self.num_tokens).log_softmax(-1)
         return log_p.gather(2, windows.unsqueeze(2)).squeeze(2).cpu().double()
 
     @torch.no_grad()
@@ -82,16 +82,11 @@ class NextTokenTransformer:
                 hidden, seen = self.model.write(torch.tensor([new], device=position.device), position, seen)
                 position = position + len(new)
                 uniform = torch.rand((), generator=generator).to(position.device)
-                token = int(sample(self._logits(hidden[0, -1]), uniform, temperature=temperature))
+                token = int(
+                    sample(self.model.text_logits(hidden[0, -1], self.num_tokens), uniform, temperature=temperature)
+                )
                 if token == end:
                     return
                 yield token
                 kept.append(token)
                 new = [token]
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        """Hidden (..., D) -> logits over text and END, without what the tokenizer does not have, and BEGIN."""
-        end = self.model.vocabulary.special("end")
-        impossible = torch.arange(end + 1, device=hidden.device) >= self.num_tokens
-        impossible[end] = False
-        return (hidden @ self.model.text_head().T).masked_fill(impossible, -torch.inf)

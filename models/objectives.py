@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..tokenizers.sequence import frame_positions, text_positions
+from ..tokenizers.sequence import following, frame_positions, text_positions
 from .corruption import add_noise, mask_ids
 from .diffusion import evidence
 from .head_loss import head_loss
@@ -100,8 +99,7 @@ class DecoderLosses(nn.Module):
         """Of every token of the prompts and the END after them, which follow their frames; they begin with BEGIN."""
         model, real = self.model, batch.real
         seen, start = model.see(self._ids(batch.codes), batch.frames)
-        targets = F.pad(batch.prompts[:, 1:], (0, 1))
-        targets = targets.scatter(1, real.sum(1, keepdim=True) - 1, model.vocabulary.special("end"))
+        targets = following(batch.prompts, real, model.vocabulary)
         hidden, _ = model.write(batch.prompts, start, seen)
         return head_loss(hidden.flatten(0, 1), model.text_head(), targets.flatten(), learned=real.flatten())
 

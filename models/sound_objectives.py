@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..tokenizers.sequence import text_positions
+from ..tokenizers.sequence import following, text_positions
 from .attention import KVCache
 from .corruption import add_noise, mask_ids
 from .head_loss import head_loss
@@ -71,9 +71,7 @@ class SpeechLosses(nn.Module):
         return losses
 
     def _text(self, ids: Tensor, real: Tensor, past: KVCache) -> Tensor:
-        targets = F.pad(ids[:, 1:], (0, 1)).scatter(
-            1, real.sum(1, keepdim=True) - 1, self.model.vocabulary.special("end")
-        )
+        targets = following(ids, real, self.model.vocabulary)
         hidden, _ = self.model.write(ids, past.start, past)
         return head_loss(hidden[real], self.model.text_head(), targets[real])
 

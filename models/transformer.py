@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..tokenizers.pretrained import Pretrained
+from ..tokenizers.pretrained import Pretrained, check_storage_dtype
 from ..tokenizers.scalar_quantizer import ScalarQuantizer
 from ..tokenizers.sequence import frame_positions, text_positions
 from ..tokenizers.vocabulary import Vocabulary
@@ -71,8 +71,7 @@ class TransformerConfig:
             raise ValueError("a model without image_levels knows no clips; set num_frames to 1")
         if bool(self.sound_levels) != (self.sound_steps > 0):
             raise ValueError(f"sounds need sound_levels and sound_steps, got {self.sound_levels}, {self.sound_steps}")
-        if self.storage_dtype not in ("float32", "float16"):
-            raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
+        check_storage_dtype(self.storage_dtype)
 
     @property
     def head_dim(self) -> int:
@@ -315,6 +314,16 @@ class SharedTransformer(nn.Module, Pretrained):
     def text_head(self) -> Tensor:
         """Weights (V, D) of a linear head over text and END, whose local ids are the shared ones: the embedding's."""
         return self.embedding.weight[: self.vocabulary.special("end") + 1] * self.config.width**-0.5
+
+    def text_logits(self, hidden: Tensor, num_tokens: int) -> Tensor:
+        """Hidden tokens (..., D) -> float32 logits over text and END (..., V).
+
+        The text tokenizer has `num_tokens` tokens. What the model has room for beyond them, and BEGIN, are -inf.
+        """
+        end = self.vocabulary.special("end")
+        impossible = torch.arange(end + 1, device=hidden.device) >= num_tokens
+        impossible[end] = False
+        return (hidden @ self.text_head().T).float().masked_fill(impossible, -torch.inf)
 
     def allowed(self, prompt: KVCache, length: int) -> Tensor | None:
         """Which of what came before a frame of `length` slots may look at: (length, P); None: at everything."""

@@ -27,15 +27,11 @@ def write(
     The text tokenizer has `num_tokens` tokens; the model may have room for more.
     """
     begin, end = model.vocabulary.special("begin"), model.vocabulary.special("end")
-    head = model.text_head().T
-    impossible = torch.arange(end + 1, device=uniforms.device) >= num_tokens
-    impossible[end] = False
     ids = torch.full((len(uniforms), 1), begin, device=uniforms.device)
     written = torch.empty(len(uniforms), 0, dtype=torch.long, device=uniforms.device)
     for number, uniform in enumerate(uniforms.unbind(1)):
         hidden, seen = model.write(ids, start + number, seen)
-        logits = (hidden[:, -1] @ head).masked_fill(impossible, -torch.inf)
-        ids = sample(logits, uniform, temperature=temperature).unsqueeze(1)
+        ids = sample(model.text_logits(hidden[:, -1], num_tokens), uniform, temperature=temperature).unsqueeze(1)
         written = torch.cat([written, ids], dim=1)
         if bool((written == end).any(1).all()):
             break

@@ -28,7 +28,7 @@ def logits_after(told: NextTokenTransformer, seen: list[int]) -> torch.Tensor:
     model = told.model
     ids = F.pad(torch.tensor([seen], dtype=torch.long), (1, 0), value=model.vocabulary.special("begin"))
     hidden, _ = model.write(ids, nothing(model, 1).start, nothing(model, 1))
-    return told._logits(hidden[0, -1])
+    return told.model.text_logits(hidden[0, -1], told.num_tokens)
 
 
 @pytest.mark.parametrize("length", [0, 1, 4, 7, 8, 9, 12, 13, 41])

@@ -177,6 +177,18 @@ def test_the_codebook_of_diffusion_snaps_back_to_its_ids():
     assert torch.equal(model.snap(near.unsqueeze(0)), ids)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_text_is_told_in_float32_over_the_tokens_there_are_and_end(dtype):
+    model = toy_transformer(text_vocab_size=20).to(dtype)
+    end = model.vocabulary.special("end")
+    hidden = torch.randn(2, model.config.width, generator=torch.Generator().manual_seed(0)).to(dtype)
+    logits = model.text_logits(hidden, 12)
+    assert logits.dtype == torch.float32 and logits.shape == (2, end + 1)
+    possible = [*range(12), end]
+    assert logits.isfinite()[0].nonzero().flatten().tolist() == possible
+    torch.testing.assert_close(logits[:, possible], (hidden @ model.text_head()[possible].T).float())
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_saved_model_comes_back_with_the_same_logits(tmp_path, dtype):
     model = toy_transformer(storage_dtype=dtype, text_vocab_size=20)

@@ -84,6 +84,11 @@ def prompt_batch(prompts: Sequence[Sequence[int]], vocabulary: Vocabulary) -> tu
     return ids, real
 
 
+def following(ids: Tensor, real: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """What comes after each token of texts, as `prompt_batch` makes them: int64 (B, L), END after the last real one."""
+    return F.pad(ids[:, 1:], (0, 1)).scatter(1, real.sum(1, keepdim=True) - 1, vocabulary.special("end"))
+
+
 def pack(sequences: Sequence[Sequence[Segment]], vocabulary: Vocabulary) -> Packed:
     """Sequences of segments -> one padded batch.
 
