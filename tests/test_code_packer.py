@@ -10,13 +10,12 @@ from einops import rearrange
 from tests.doubles import toy_entropy_model
 from tokenloom.tokenizers.ans import PRECISION
 from tokenloom.tokenizers.code_packer import (
+    EXACT,
     FINE,
-    MAX_WEIGHT,
     MOST,
     REACH,
     SLANT,
     STEPS_PER_OCTAVE,
-    UNIT,
     WEIGHT,
     CodePacker,
     _applied,
@@ -81,8 +80,10 @@ def test_layers_are_exact_at_their_limits():
     """Beside Python's whole numbers, which have no limit, and in another order of the sums."""
     random = np.random.default_rng(0)
     x = random.integers(-MOST, MOST + 1, (7, 300)).astype(np.float64)
-    weight = random.integers(-MAX_WEIGHT, MAX_WEIGHT + 1, (300, 5)).astype(np.float64)
-    bias = random.integers(-MAX_WEIGHT, MAX_WEIGHT + 1, 5).astype(np.float64) * UNIT
+    largest = EXACT // MOST // 301  # with the bias as one more input
+    weight = random.integers(-largest, largest + 1, (300, 5)).astype(np.float64)
+    bias = random.integers(-largest, largest + 1, 5).astype(np.float64) * MOST
+    x[0], weight[:, 0] = MOST, largest  # and none may be larger
     expected = [
         [
             (sum(int(a) * int(b) for a, b in zip(row, column, strict=True)) + int(c)) // WEIGHT
@@ -172,6 +173,6 @@ def test_what_is_no_grid_of_codes_is_refused(codes, told):
 def test_weights_that_sums_could_not_hold_are_refused():
     model = toy_entropy_model()
     with torch.no_grad():
-        model.mix.weight[0, 0] = 300.0
-    with pytest.raises(ValueError, match="within 256 of 0"):
+        model.mix.weight[0, 0] = 2.0**29 / WEIGHT
+    with pytest.raises(ValueError, match="must stay below 2\\^53"):
         CodePacker(model)

@@ -1,9 +1,9 @@
 """Codes of a picture <-> bytes, by the probabilities of an entropy model, with no bit lost on any machine.
 
 A decoder must find exactly the probabilities that the encoder had, or everything after the first difference is lost;
-and products of floats differ between processors. So the network runs on whole numbers (arXiv:1711.10604 for why, by
-simpler means): weights and what is between the layers are rounded to multiples of 2^-12 and 2^-14 and held as float64,
-in which every sum stays exact, whatever its order.
+and products of floats differ between processors. So the network runs on whole numbers (Ballé, Johnston and Minnen, ICLR
+2019, for why, by simpler means): weights and what is between the layers are rounded to multiples of 2^-12 and 2^-14 and
+held as float64, in which every sum stays exact, whatever its order.
 
 Codes are told along slanted lines, on which the codes two to the left and three above are told already, a whole line at
 a time. h w grid of codes, D latent dimensions, L levels of one, n codes of a line.
@@ -26,8 +26,8 @@ from .protocol import fingerprint_of
 FORMAT_VERSION = 1
 UNIT = 1 << 14  # 1.0 between the layers
 WEIGHT = 1 << 12  # 1.0 of a weight
-MOST = 1 << 24  # of what is between two layers: sums stay below the 2^53 to which float64 is exact
-MAX_WEIGHT = 1 << 20
+MOST = 1 << 24  # of what is between two layers
+EXACT = 1 << 53  # below it float64 holds every whole number
 SLANT = ABOVE + 1  # codes that a line falls behind with each row
 NEAR = [(-row, column) for row in range(ABOVE, 0, -1) for column in range(-ABOVE, ABOVE + 1)]
 NEAR += [(0, column) for column in range(-LEFT, 0)]
@@ -174,10 +174,13 @@ def _units(cells: Ints, levels: Ints | int) -> Floats:
 
 def _whole(weight: Tensor, bias: Tensor) -> Layer:
     """Weight (out, in) and bias (out,), rounded to whole numbers."""
-    weight, bias = weight.double() * WEIGHT, bias.double() * WEIGHT
-    if not bool((weight.abs() <= MAX_WEIGHT).all() and (bias.abs() <= MAX_WEIGHT).all()):
-        raise ValueError(f"weights of an entropy model must lie within {MAX_WEIGHT // WEIGHT} of 0; train it again")
-    return weight.round().T.contiguous().numpy(), (bias.round() * UNIT).numpy()
+    weight, bias = (weight.double() * WEIGHT).round(), (bias.double() * WEIGHT).round() * UNIT
+    largest = float((weight.abs().sum(1) * MOST + bias.abs()).max())
+    if not largest < EXACT:
+        raise ValueError(
+            f"sums of an entropy model must stay below 2^53, got {largest:.3g}; train it again, to smaller weights"
+        )
+    return weight.T.contiguous().numpy(), bias.numpy()
 
 
 def _applied(x: Floats, layer: Layer) -> Floats:
