@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-FULL_SCALE = 32767 / 32768  # the largest sample of 16 bits: what is clipped stands there, whatever the bits
+FULL_SCALE = 32767 / 32768  # the largest sample of 16 bits: what is clipped stands there, of 16 bits or more
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Resampler:
         """The outputs (C, S), possibly none, that the next inputs (C, S) complete."""
         self.pushed += chunk.shape[1]
         if self.rate_in == self.rate_out:
-            return chunk
+            return chunk.float()
         if self.pending is None:
             self.pending = chunk.new_zeros(len(chunk), self.silence)
         steps = torch.cat([self.pending, chunk], dim=1)

@@ -31,7 +31,8 @@ class TokenExamples(Sequence[TokenExample]):
     def __init__(self, media: ShardReader, captions: ShardReader | None = None):
         self.media, self.captions = media, captions
         self.names = sorted(media.files)
-        self._caption_of = {_stem(name): content for name, content in captions.files.items()} if captions else {}
+        texts = sorted(captions.files, key=lambda name: (name.endswith(".txt"), name)) if captions else []
+        self._caption_of = {_stem(name): captions.files[name] for name in texts} if captions else {}  # .txt before .md
 
     def __len__(self) -> int:
         return len(self.names)

@@ -4,6 +4,7 @@ T frames, H W pixels. A clip is (3, T, H, W), uint8 in [0, 255] or float in [-1,
 iterable of such blocks, and is written in flat memory.
 """
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -40,7 +41,7 @@ def write_video(path: str | os.PathLike, frames: Tensor | Iterable[Tensor], fps:
     encode = encoders.get(path.suffix.lower())
     if encode is None:
         raise ValueError(f"a clip is written as {' or '.join(encoders)}, got {path.name!r}; change its suffix")
-    rate = Fraction(fps).limit_denominator(1_000_000)
+    rate = Fraction(fps if math.isfinite(fps) else 0).limit_denominator(1_000_000)
     if rate <= 0 or (encode is _encode_gif and rate > MAX_GIF_FPS):
         raise ValueError(f"fps must be more than 0, and for gif at most {MAX_GIF_FPS}, got {fps}")
     pictures = _pictures([frames] if isinstance(frames, Tensor) else frames)

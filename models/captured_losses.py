@@ -23,11 +23,11 @@ class CapturedLosses:
     def __init__(self, losses: DecoderLosses):
         self.losses = losses
         self.pool = torch.cuda.graph_pool_handle()
-        self.captured: dict[tuple[bool, torch.Size], nn.Module] = {}
+        self.captured: dict[tuple[bool, torch.Size, torch.Size], nn.Module] = {}
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         tensors = (batch.prompts, batch.real, batch.codes, batch.frames, self.losses.noise(batch, generator))
-        shape = batch.describe, batch.codes.shape
+        shape = batch.describe, batch.prompts.shape, batch.codes.shape
         if shape not in self.captured:
             self.captured[shape] = cast(
                 nn.Module,

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..tokenizers.pretrained import Pretrained
+from ..tokenizers.pretrained import Pretrained, check_storage_dtype
 from .features import Features
 
 MAX_SCALE = 100.0  # of cosines: beyond it, CLIP found training unstable
@@ -41,8 +41,7 @@ class ContrastiveConfig:
             raise ValueError(f"width and num_heads must be at least 1, got {self.width} and {self.num_heads}")
         if self.width % self.num_heads:
             raise ValueError(f"width must be a multiple of num_heads, got {self.width} and {self.num_heads} heads")
-        if self.storage_dtype not in ("float32", "float16"):
-            raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
+        check_storage_dtype(self.storage_dtype)
 
 
 class Tower(nn.Module):

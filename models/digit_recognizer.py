@@ -15,7 +15,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from ..tokenizers.mel import mel_filters
-from ..tokenizers.pretrained import Pretrained
+from ..tokenizers.pretrained import Pretrained, check_storage_dtype
 
 SAMPLE_RATE = 8_000  # Hz
 FRAME = 256  # samples: 32 ms
@@ -37,12 +37,14 @@ class DigitRecognizerConfig:
     storage_dtype: str = "float32"  # type of the weights on disk
 
     def __post_init__(self) -> None:
-        if min(self.num_mels, self.width, self.num_blocks) < 1:
-            raise ValueError(f"num_mels, width and num_blocks must be at least 1, got {self}")
+        if min(self.num_mels, self.width, self.num_blocks) < 1 or self.num_mels > FRAME // 2 + 1:
+            raise ValueError(
+                f"num_mels must be 1 to {FRAME // 2 + 1}, width and num_blocks at least 1, "
+                f"got {self.num_mels}, {self.width} and {self.num_blocks}"
+            )
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, so that a step lies in its middle, got {self.kernel}")
-        if self.storage_dtype not in ("float32", "float16"):
-            raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
+        check_storage_dtype(self.storage_dtype)
 
 
 class Block(nn.Module):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..tokenizers.pretrained import Pretrained
+from ..tokenizers.pretrained import Pretrained, check_storage_dtype
 
 GROUP = 16  # channels that are normalized together
 SCALE = 20.0  # of cosines, which alone are too flat for many names
@@ -36,8 +36,7 @@ class PictureClassifierConfig:
             raise ValueError(f"widths must be multiples of {GROUP}, got {self.widths}")
         if self.size < 2 ** (len(self.widths) + 1):
             raise ValueError(f"size must be at least {2 ** (len(self.widths) + 1)} pixels, got {self.size}")
-        if self.storage_dtype not in ("float32", "float16"):
-            raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
+        check_storage_dtype(self.storage_dtype)
 
 
 class Block(nn.Module):

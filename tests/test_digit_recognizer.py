@@ -92,7 +92,7 @@ def test_the_usual_one_is_small():
     assert sum(p.numel() for p in DigitRecognizer(DigitRecognizerConfig()).parameters()) <= 300_000
 
 
-@pytest.mark.parametrize("wrong", [{"kernel": 4}, {"width": 0}, {"storage_dtype": "int8"}])
+@pytest.mark.parametrize("wrong", [{"kernel": 4}, {"width": 0}, {"num_mels": 130}, {"storage_dtype": "int8"}])
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         DigitRecognizerConfig(**wrong)

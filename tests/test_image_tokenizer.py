@@ -187,6 +187,12 @@ def test_pictures_in_whole_numbers_are_refused(tokenizer):
         tokenizer.encode(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_pictures_of_other_floats_are_refused(tokenizer, dtype):
+    with pytest.raises(ValueError, match=r"images must be float32, got .*; convert them with .float()"):
+        tokenizer.encode(torch.zeros(1, 3, 8, 8, dtype=dtype))
+
+
 @pytest.mark.parametrize("bad", [-1, 12])
 def test_ids_outside_the_codebook_are_refused(tokenizer, bad):
     with pytest.raises(ValueError, match=r"ids must lie in \[0, 12\)"):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenloom.tokenizers.scalar_quantizer import MAX_CODES, ScalarQuantizer
+from tokenloom.tokenizers.scalar_quantizer import MAX_CELLS, MAX_CODES, ScalarQuantizer
 
 SOME_LEVELS = [(2,), (3,), (8, 8), (5, 5, 5), (2, 3, 4, 5), (7, 2, 6), (1000,)]
 each_levels = pytest.mark.parametrize("levels", SOME_LEVELS, ids=str)
@@ -109,11 +109,25 @@ def test_codes_that_are_too_many_have_cells_and_latents_but_no_ids():
 
 
 def test_as_many_codes_as_have_ids_have_them_all():
-    quantizer = ScalarQuantizer((1 << 23, 2))
-    assert quantizer.has_ids and not ScalarQuantizer((1 << 23, 3)).has_ids
-    last = torch.tensor([[(1 << 23) - 1, 1]])
+    quantizer = ScalarQuantizer((MAX_CELLS, 16))
+    assert quantizer.has_ids and not ScalarQuantizer((MAX_CELLS, 17)).has_ids
+    last = torch.tensor([[MAX_CELLS - 1, 15]])
     assert quantizer.cells_to_ids(last).tolist() == [MAX_CODES - 1]
     assert torch.equal(quantizer.ids_to_cells(torch.tensor([MAX_CODES - 1])), last)
+
+
+def test_more_cells_than_float32_tells_apart_are_refused():
+    every = torch.arange(MAX_CELLS).unsqueeze(1)
+    quantizer = ScalarQuantizer((MAX_CELLS,))
+    assert torch.equal(quantizer.cells(quantizer.midpoints(every)), every)
+    with pytest.raises(ValueError, match=f"at most {MAX_CELLS}, got"):
+        ScalarQuantizer((MAX_CELLS + 1,))
+
+
+@pytest.mark.parametrize("ids", [torch.full((2,), 3.7), torch.zeros(2, dtype=torch.int32)])
+def test_ids_of_another_type_are_refused(ids):
+    with pytest.raises(ValueError, match="ids must be int64, got"):
+        ScalarQuantizer((8, 8)).ids_to_latents(ids)
 
 
 def test_it_has_nothing_to_train_and_nothing_to_store():

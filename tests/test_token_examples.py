@@ -29,6 +29,14 @@ def test_every_file_is_an_example_with_its_own_caption(examples):
     assert torch.equal(examples[-1].ids, examples[0].ids)
 
 
+def test_of_two_texts_of_one_name_the_caption_is_the_txt(tmp_path):
+    folder = write_files(tmp_path / "in", {"cat.png": png(), "cat.md": b"notes", "cat.txt": b"a cat"})
+    images([folder], tmp_path / "out")
+    texts([folder], tmp_path / "out")
+    examples = TokenExamples(ShardReader(tmp_path / "out" / "image"), ShardReader(tmp_path / "out" / "text"))
+    assert [bytes(example.caption.tolist()) for example in examples] == [b"a cat"]
+
+
 def test_without_captions_there_are_none(examples):
     assert TokenExamples(examples.media)[0].caption is None
 

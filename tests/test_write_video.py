@@ -1,5 +1,6 @@
 """Laws of data/write_video.py: what is written is read back, at its length, rate and size; all of it or nothing."""
 
+import math
 import os
 import subprocess
 import sys
@@ -140,6 +141,8 @@ def test_what_cannot_be_written_is_told(tmp_path):
     for path, frames, fps, message in (
         ("a.avi", clip(), 8, "written as .mp4 or .gif, got 'a.avi'"),
         ("a.mp4", clip(), 0, "fps must be more than 0"),
+        ("a.mp4", clip(), math.inf, "fps must be more than 0"),
+        ("a.mp4", clip(), math.nan, "fps must be more than 0"),
         ("a.mp4", [], 8, "at least one frame"),
         ("a.mp4", clip()[:, :0], 8, "at least one frame"),
         ("a.mp4", clip().permute(1, 0, 2, 3), 8, "must be .3, T, H, W."),

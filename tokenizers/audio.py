@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .image import zeroed
 from .linear_code import least_squares, principal_axes, unit_projection
-from .pretrained import Pretrained
+from .pretrained import Pretrained, check_storage_dtype
 from .protocol import check_sound_ids, crop, fingerprint_of
 from .residual_quantizer import ResidualQuantizer, falling_levels
 from .streaming import Cache, TrimmedStream, name_layers, windows
@@ -74,8 +74,7 @@ class AudioTokenizerConfig:
             or min(self.encoder_blocks, self.decoder_blocks, self.fine_blocks) < 0
         ):
             raise ValueError(f"widths and window must be at least 1 and blocks 0, got {self}")
-        if self.storage_dtype not in ("float32", "float16"):
-            raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
+        check_storage_dtype(self.storage_dtype)
 
     @property
     def dims(self) -> int:

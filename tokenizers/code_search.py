@@ -11,7 +11,6 @@ B pictures, D latent dimensions, h w grid of codes.
 import math
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
@@ -35,9 +34,7 @@ def search_codes(tokenizer: ImageTokenizer, images: Tensor, *, steps: int) -> Te
     height, width = images.shape[2:]
     best = tokenizer.encode(images)
     with torch.no_grad():
-        stride = tokenizer.config.stride
-        z = tokenizer.encoder(F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate"))
-        u = quantizer.bound(rearrange(z, "B D h w -> B h w D"))
+        u = tokenizer.bounded(images)
     smallest = torch.full((len(images),), math.inf, device=images.device)
     u.requires_grad_()
     optimizer = torch.optim.Adam([u], lr=RATE, betas=(0.9, 0.99))

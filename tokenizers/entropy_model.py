@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .pretrained import Pretrained
+from .pretrained import Pretrained, check_storage_dtype
 from .scalar_quantizer import ScalarQuantizer
 
 ABOVE, LEFT = 2, 2  # rows above that are seen, each as far to the left and the right, and codes to the left
@@ -34,8 +34,7 @@ class EntropyModelConfig:
         object.__setattr__(self, "levels", tuple(self.levels))  # JSON gives lists
         if self.width < 1 or self.num_groups < 1:
             raise ValueError(f"width and num_groups must be at least 1, got {self.width} and {self.num_groups}")
-        if self.storage_dtype not in ("float32", "float16"):
-            raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
+        check_storage_dtype(self.storage_dtype)
 
     @property
     def groups(self) -> tuple[range, ...]:

@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .linear_code import least_squares, principal_axes, unit_projection
-from .pretrained import Pretrained
+from .pretrained import Pretrained, check_storage_dtype
 from .protocol import check_images, check_size, crop, fingerprint_of
 from .scalar_quantizer import SLOPE, ScalarQuantizer
 
@@ -50,8 +50,7 @@ class ImageTokenizerConfig:
             )
         if min(self.levels, default=0) < 2:
             raise ValueError(f"every dimension needs at least 2 levels, got {self.levels}")
-        if self.storage_dtype not in ("float32", "float16"):
-            raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
+        check_storage_dtype(self.storage_dtype)
 
     @property
     def num_scales(self) -> int:

@@ -43,6 +43,15 @@ def find_pretrained(name: str | Path, part: str = "") -> str:
     return str(name)
 
 
+def check_storage_dtype(name: str) -> None:
+    """
+    Raises:
+        ValueError: it is no type that weights are stored in.
+    """
+    if name not in ("float32", "float16"):
+        raise ValueError(f"storage_dtype must be float32 or float16, got {name!r}")
+
+
 CARD = """---
 {{ card_data }}
 ---

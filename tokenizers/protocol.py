@@ -44,7 +44,7 @@ class MediaTokenizer(Protocol):
 
 
 def check_images(images: Tensor) -> Tensor:
-    """The images themselves: float (B, 3, H, W) in [-1, 1], none of the four zero.
+    """The images themselves: float32 (B, 3, H, W) in [-1, 1], none of the four zero.
 
     Raises:
         ValueError: they are anything else. Nothing is clipped in silence.
@@ -55,7 +55,7 @@ def check_images(images: Tensor) -> Tensor:
 
 
 def check_clips(clips: Tensor) -> Tensor:
-    """The clips themselves: float (B, 3, T, H, W) in [-1, 1], none of the five zero.
+    """The clips themselves: float32 (B, 3, T, H, W) in [-1, 1], none of the five zero.
 
     Raises:
         ValueError: they are anything else. Nothing is clipped in silence.
@@ -66,7 +66,7 @@ def check_clips(clips: Tensor) -> Tensor:
 
 
 def check_sounds(sounds: Tensor) -> Tensor:
-    """The sounds themselves: float (B, 1, S) in [-1, 1], none of the three zero.
+    """The sounds themselves: float32 (B, 1, S) in [-1, 1], none of the three zero.
 
     Raises:
         ValueError: they are anything else. Nothing is clipped in silence.
@@ -79,6 +79,8 @@ def check_sounds(sounds: Tensor) -> Tensor:
 def _check_range(media: Tensor, name: str) -> Tensor:
     if not media.is_floating_point():
         raise ValueError(f"{name} must be floats in [-1, 1], got {media.dtype}; divide by 127.5 and subtract 1")
+    if media.dtype != torch.float32:
+        raise ValueError(f"{name} must be float32, got {media.dtype}; convert them with .float()")
     if not bool((media.abs() <= 1).all()):  # NaN fails too
         raise ValueError(f"{name} must lie in [-1, 1], got a peak of {media.abs().max():.3g}; scale them first")
     return media
@@ -95,6 +97,19 @@ def check_sound_ids(ids: Tensor) -> Tensor:
     """The ids of sounds themselves: (B, K, t)."""
     if ids.ndim != 3:
         raise ValueError(f"ids must be (B, K, t), got {tuple(ids.shape)}")
+    return ids
+
+
+def check_in_codebook(ids: Tensor, num_codes: int) -> Tensor:
+    """The ids themselves: int64 (...) in [0, num_codes).
+
+    Raises:
+        ValueError: they are anything else.
+    """
+    if ids.dtype != torch.int64:
+        raise ValueError(f"ids must be int64, got {ids.dtype}; convert them with .long()")
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < num_codes:
+        raise ValueError(f"ids must lie in [0, {num_codes}), got {int(ids.min())} to {int(ids.max())}")
     return ids
 
 

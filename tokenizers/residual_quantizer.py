@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .scalar_quantizer import MAX_CODES
-
-MAX_CELLS = 1 << 20  # of a dimension: float32 tells their midpoints apart
+from .protocol import check_in_codebook
+from .scalar_quantizer import MAX_CELLS, MAX_CODES
 
 
 def falling_levels(*, dims: int, bits: Sequence[int], exponent: float = 1.7) -> tuple[tuple[int, ...], ...]:
@@ -89,9 +88,9 @@ class ResidualQuantizer(nn.Module):
         k = ids.shape[-1]
         if not 1 <= k <= self.num_codebooks:
             raise ValueError(f"ids must be of 1 to {self.num_codebooks} levels, got {k}")
-        if ids.numel() and (ids.min() < 0 or ids.max() >= self.num_codes):
-            raise ValueError(f"ids must lie in [0, {self.num_codes}), got {int(ids.min())} to {int(ids.max())}")
-        digits = ids.unsqueeze(-1) // self.strides[:k] % self.levels[:k]  # (..., k, D)
+        digits = (
+            check_in_codebook(ids, self.num_codes).unsqueeze(-1) // self.strides[:k] % self.levels[:k]
+        )  # (..., k, D)
         inside = (digits * (self.cells[k - 1] // self.cells[:k])).sum(-2)
         return _midpoints(inside, self.cells[k - 1])
 

@@ -12,7 +12,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .protocol import check_in_codebook
+
 MAX_CODES = 1 << 24
+MAX_CELLS = 1 << 20  # of a dimension: float32 tells their midpoints apart
 SLOPE = 0.8  # of the bound at 0
 
 
@@ -24,8 +27,8 @@ class ScalarQuantizer(nn.Module):
 
     def __init__(self, levels: tuple[int, ...]):
         super().__init__()
-        if not levels or min(levels) < 2:
-            raise ValueError(f"every dimension needs at least 2 levels, got {levels}")
+        if not levels or not 2 <= min(levels) <= max(levels) <= MAX_CELLS:
+            raise ValueError(f"every dimension needs at least 2 levels and at most {MAX_CELLS}, got {levels}")
         self.num_codes = math.prod(levels)
         strides = [math.prod(levels[:d]) if self.has_ids else 0 for d in range(len(levels))]
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
@@ -77,9 +80,7 @@ class ScalarQuantizer(nn.Module):
             ValueError: an id lies outside the codebook.
         """
         self.check_ids()
-        if ids.numel() and (ids.min() < 0 or ids.max() >= self.num_codes):
-            raise ValueError(f"ids must lie in [0, {self.num_codes}), got {int(ids.min())} to {int(ids.max())}")
-        return self._cells_of(ids)
+        return self._cells_of(check_in_codebook(ids, self.num_codes))
 
     def latents_to_ids(self, latents: Tensor) -> Tensor:
         """Latents (..., D), on the grid or near it -> int64 ids (...) of the nearest midpoints."""

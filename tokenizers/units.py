@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from .kmeans import kmeans, nearest
 from .linear_code import least_squares, principal_axes, unit_projection
-from .pretrained import Pretrained
-from .protocol import check_size, check_sound_ids, crop, fingerprint_of
+from .pretrained import Pretrained, check_storage_dtype
+from .protocol import check_in_codebook, check_size, check_sound_ids, crop, fingerprint_of
 from .streaming import Cache, TrimmedStream, name_layers, windows
 from .vocoder import (
     DELAY,
@@ -64,8 +64,7 @@ class UnitsTokenizerConfig:
             raise ValueError(f"dims must be from 3, 2 of pulses and the envelope's, to {2 + 2 * NUM_MELS}")
         if min(self.width, self.fine_width, self.window) < 1 or min(self.decoder_blocks, self.fine_blocks) < 0:
             raise ValueError(f"widths and window must be at least 1 and blocks 0, got {self}")
-        if self.storage_dtype not in ("float32", "float16"):
-            raise ValueError(f"storage_dtype must be float32 or float16, got {self.storage_dtype!r}")
+        check_storage_dtype(self.storage_dtype)
 
     @property
     def hop_length(self) -> int:
@@ -206,8 +205,6 @@ class UnitsTokenizer(nn.Module, Pretrained):
         return self.decoder(self._latents(ids), cache)
 
     def _checked(self, ids: Tensor) -> Tensor:
-        if ids.dtype != torch.int64 or check_sound_ids(ids).shape[1] != 1:
-            raise ValueError(f"ids must be int64 (B, 1, t), got {ids.dtype} {tuple(ids.shape)}")
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocab_size:
-            raise ValueError(f"ids must be in [0, {self.vocab_size}), got {int(ids.min())} to {int(ids.max())}")
-        return ids
+        if check_sound_ids(ids).shape[1] != 1:
+            raise ValueError(f"ids must be (B, 1, t), got {tuple(ids.shape)}")
+        return check_in_codebook(ids, self.vocab_size)
