@@ -24,7 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data.loader import seed_of
-from ..data.shard_format import ShardSpec
+from ..data.shard_format import MANIFEST, ShardSpec
 from ..data.shards import ShardWriter, Source, Tokens
 from ..tokenizers.frames import FramesTokenizer
 from .text_to_image import BATCH, TextToImagePipeline, seeded
@@ -106,7 +106,7 @@ def write_drawings(
     `model` is the name by which its tokenizers are found again.
 
     Raises:
-        ValueError: `out` holds other ids.
+        ValueError: `out` holds token shards already.
     """
     height, width = pipeline.image_size
     media: dict[str, Any] = {"size": [height, width]}
@@ -117,9 +117,19 @@ def write_drawings(
         media |= {"frames": pipeline.transformer.config.num_frames, "fps": float(FPS)}
         preprocessing["fps"] = float(FPS)
     texts = [np.array(pipeline.text_tokenizer.encode_bytes(drawn.caption.encode()), np.int64) for drawn in drawings]
+    refuse_drawings(out)
     modality = "video" if world is CLIPS else "image"
+    _write(out, "text", pipeline.text_tokenizer, {}, model, texts, {})  # first: without them nothing is learned from
     _write(out, modality, tokenizer, preprocessing, model, [drawn.ids.numpy() for drawn in drawings], media)
-    _write(out, "text", pipeline.text_tokenizer, {}, model, texts, {})
+
+
+def refuse_drawings(out: Path) -> None:
+    """
+    Raises:
+        ValueError: `out` holds token shards. Drawings have no names but numbers, so others would get their captions.
+    """
+    if held := sorted(out.glob(f"*/{MANIFEST}")):
+        raise ValueError(f"{held[0].parent}: holds token shards already; remove it, or name another folder")
 
 
 def _write(

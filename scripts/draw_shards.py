@@ -13,7 +13,8 @@ import warnings
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, comma_separated, given, main_of, open_device
-from tokenloom.scripts.option_types import NATURAL, POSITIVE, TEMPERATURE, out_folder, seed_number
+from tokenloom.scripts.option_types import GUIDANCE, NATURAL, POSITIVE, STEPS, TEMPERATURE, out_folder, seed_number
+from tokenloom.scripts.prompt_options import refuse_unused
 
 SETTINGS = ("guidance_scale", "num_inference_steps", "temperature")
 
@@ -26,8 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--decoder", type=comma_separated(str, DECODERS), default=("ar",), metavar="D,...", dest="decoders")
     add("--per-kind", type=POSITIVE, default=1000, metavar="N", help="to keep, by each decoder; default: %(default)s")
     add("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
-    add("--guidance-scale", type=float, metavar="G", help="default: each decoder's own, as of what follows")
-    add("--steps", dest="num_inference_steps", type=int, metavar="N", help="of masked and diffusion")
+    add("--guidance-scale", type=GUIDANCE, metavar="G", help="default: each decoder's own, as of what follows")
+    add("--steps", dest="num_inference_steps", type=STEPS, metavar="N", help="of masked and diffusion")
     add("--temperature", type=TEMPERATURE, metavar="T", help="of what is drawn")
     add("--batch-size", type=POSITIVE, default=16, metavar="N", help="drawn at once; default: %(default)s")
     add("--workers", type=NATURAL, default=0, metavar="N", help="processes that judge; default: none")
@@ -40,9 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.data.loader import seed_of
     from tokenloom.data.progress import Progress
     from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
-    from tokenloom.pipelines.true_drawings import TrueDrawing, true_drawings, write_drawings
+    from tokenloom.pipelines.true_drawings import TrueDrawing, refuse_drawings, true_drawings, write_drawings
     from tokenloom.pipelines.worlds import CLIPS, SCENES
 
+    settings = given(arguments, *SETTINGS)
+    refuse_unused(settings, arguments.decoders, ", ".join(arguments.decoders))
+    refuse_drawings(arguments.out)
     world = CLIPS if arguments.on == "clips" else SCENES
     pipeline = TextToImagePipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
     kept: list[TrueDrawing] = []
@@ -59,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
                     batch_size=arguments.batch_size,
                     workers=arguments.workers,
                     advance=progress.advance,
-                    **given(arguments, *SETTINGS),
+                    **settings,
                 )
     if not kept:
         raise ValueError(

@@ -92,11 +92,25 @@ def test_shards_hold_the_codes_as_they_were_drawn_and_training_reads_them(world,
     assert {(c, tuple(ids.flatten().tolist())) for ids, c in zip(codes, captions, strict=True)} <= told
 
 
+@pytest.mark.parametrize("world", [SCENES, CLIPS])
+def test_a_folder_that_holds_drawings_takes_no_others(tmp_path, world):
+    """They have no names but numbers: pictures of one run would get the captions of the other."""
+    pipeline = toy_pipeline(image_grid=(4, 4), num_frames=3)
+    write_drawings([TrueDrawing("red", torch.zeros(4, 4, dtype=torch.long))], tmp_path, pipeline, SCENES, model="toy")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = TrueDrawing("blue", torch.ones(3, 4, 4, dtype=torch.long) if world is CLIPS else torch.ones(4, 4).long())
+    with pytest.raises(ValueError, match="holds token shards already"):
+        write_drawings([other], tmp_path, pipeline, world, model="toy")
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
 def test_a_model_that_draws_nothing_true_is_told_in_one_line(tmp_path, capsys):
     toy_pipeline(image_grid=(4, 4)).save_pretrained(tmp_path / "model")
     words = ["draw-shards", str(tmp_path / "model"), "--per-kind", "1", "--out", str(tmp_path / "out")]
-    assert cli.main([*words, "--guidance-scale", "-1"]) == 1
-    assert "guidance_scale must be" in capsys.readouterr().err
+    for wrong in (["--guidance-scale", "-1"], ["--decoder", "ar", "--steps", "4"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([*words, *wrong])
+        assert wrong[-2] in capsys.readouterr().err
     assert cli.main(words) == 1
     assert "at least one drawing must be true" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
