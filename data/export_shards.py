@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import appears_whole
+from .files import appears_whole, refuse_to_replace
 from .shard_reader import ShardReader
 
 
@@ -26,14 +26,15 @@ class Exported:
     media: dict[str, Any]
 
 
-def to_webdataset(reader: ShardReader, out: Path) -> list[Path]:
+def to_webdataset(reader: ShardReader, out: Path, *, overwrite: bool = False) -> list[Path]:
     """Write `out/00000.tar`, ...: CONTENT.npy with the ids, CONTENT.json with names and media.
 
     Raises:
-        ValueError: `out` holds tars so named that would stay, and be taken for a part of these.
+        ValueError: `out` holds tars so named that would stay, and be taken for a part of these; or, without
+            `overwrite`, tars that would be replaced.
     """
     paths = [out / f"{number:05}.tar" for number in range(len(reader.manifest["shards"]))]
-    _refuse_others(out.glob("[0-9][0-9][0-9][0-9][0-9].tar"), paths)
+    _refuse_others(out.glob("[0-9][0-9][0-9][0-9][0-9].tar"), paths, overwrite)
     for path, examples in zip(paths, _shards(reader), strict=True):
         with appears_whole(path) as unfinished, tarfile.open(unfinished, "w") as tar:
             for example in examples:
@@ -45,13 +46,13 @@ def to_webdataset(reader: ShardReader, out: Path) -> list[Path]:
     return paths
 
 
-def to_parquet(reader: ShardReader, out: Path) -> list[Path]:
+def to_parquet(reader: ShardReader, out: Path, *, overwrite: bool = False) -> list[Path]:
     """Write `out/data/train-00000-of-00002.parquet`, ...: `datasets.load_dataset(out)` opens the folder.
 
-    Columns: content, ids (flat), shape, names, media (JSON).
+    Columns: content, ids (flat), shape, names, media (JSON). What is no Unicode in a name is written as an escape.
 
     Raises:
-        ValueError: pyarrow, the extra `export`, is not installed; or `out` holds files so named that would stay.
+        ValueError: pyarrow, the extra `export`, is not installed; or as `to_webdataset`.
     """
     try:
         import pyarrow
@@ -69,14 +70,14 @@ def to_parquet(reader: ShardReader, out: Path) -> list[Path]:
     )
     total = len(reader.manifest["shards"])
     paths = [out / "data" / f"train-{number:05}-of-{total:05}.parquet" for number in range(total)]
-    _refuse_others((out / "data").glob("train-*-of-*.parquet"), paths)
+    _refuse_others((out / "data").glob("train-*-of-*.parquet"), paths, overwrite)
     for path, examples in zip(paths, _shards(reader), strict=True):
         rows = [
             {
                 "content": example.content,
                 "ids": example.ids.reshape(-1),
                 "shape": list(example.ids.shape),
-                "names": example.names,
+                "names": [name.encode("utf-8", "backslashreplace").decode() for name in example.names],
                 "media": json.dumps(example.media, sort_keys=True),
             }
             for example in examples
@@ -86,8 +87,11 @@ def to_parquet(reader: ShardReader, out: Path) -> list[Path]:
     return paths
 
 
-def _refuse_others(found: Iterable[Path], expected: Sequence[Path]) -> None:
-    """Whoever opens the folder would read what an earlier export left there as well."""
+def _refuse_others(found: Iterable[Path], expected: Sequence[Path], overwrite: bool) -> None:
+    """Whoever opens the folder would read what an earlier export left there as well; and a tar may be an original."""
+    if not overwrite:
+        for path in expected:
+            refuse_to_replace(path)
     if others := sorted(set(found) - set(expected)):
         raise ValueError(
             f"{others[0]}: of another export, and would be read with this one; remove it, or name another folder"

@@ -1,6 +1,6 @@
 """Write token shards in the formats of others: tars for WebDataset, or a Parquet folder for Hugging Face datasets.
 
-Shards of one modality go into DIR itself, those of several into DIR/text, DIR/image and DIR/video.
+Shards of one modality go into DIR itself, those of several into DIR/text, DIR/image, DIR/video and DIR/audio.
 """
 
 import argparse
@@ -18,6 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--to", choices=("webdataset", "datasets"), required=True, help="the format; datasets needs tokenloom[export]"
     )
     parser.add_argument("--out", type=out_folder, required=True, metavar="DIR", help="folder of the files")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     return parser
 
 
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     for folder in folders:
         reader = ShardReader(folder)
         out = arguments.out / folder.name if len(folders) > 1 else arguments.out
-        paths = write(reader, out)
+        paths = write(reader, out, overwrite=arguments.overwrite)
         print(f"{out}: {len(reader)} contents in {len(paths)} files")
     return 0
 

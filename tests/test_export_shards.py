@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from tests.test_tokenize_files import PICTURES, contents_of, images, texts, write_files
+from tests.test_tokenize_files import PICTURES, contents_of, images, png, texts, write_files
 from tokenloom.data.export_shards import to_webdataset
 from tokenloom.data.shard_reader import ShardReader
 from tokenloom.scripts import cli
@@ -61,6 +61,17 @@ def test_webdataset_reads_the_tars(shards, tmp_path):
     rows = [json.loads(line) for line in output_of(code, tmp_path / "tars" / "00000.tar").splitlines()]
     reader = ShardReader(shards / "image")
     assert rows == [[c, reader.ids(c).tolist(), reader.media(c)] for c in reader.contents]
+
+
+@pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow, the extra export")
+def test_names_that_are_no_unicode_are_escaped_in_parquet(tmp_path):
+    import pyarrow.parquet
+
+    folder = write_files(tmp_path / "in", {"caf\udce9.png": png()})
+    images([folder], tmp_path / "shards")
+    assert export(tmp_path / "shards", "--to", "datasets", "--out", tmp_path / "folder") == 0
+    table = pyarrow.parquet.read_table(tmp_path / "folder" / "data" / "train-00000-of-00001.parquet")
+    assert table.to_pylist()[0]["names"] == ["caf\\udce9.png"]
 
 
 @pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow, the extra export")
@@ -118,8 +129,11 @@ def test_what_another_export_left_is_not_taken_for_a_part_of_this_one(form, shar
     out = tmp_path / "out"
     assert export(shards / "image", "--to", form, "--out", out) == 0
     first = contents_of(out)
-    assert export(shards / "image", "--to", form, "--out", out) == 0 and contents_of(out) == first
+    assert export(shards / "image", "--to", form, "--out", out, "--overwrite") == 0 and contents_of(out) == first
     old = next(path for path in out.rglob("*") if path.is_file())
+    old.write_bytes(b"an original")
+    assert export(shards / "image", "--to", form, "--out", out) == 1 and old.read_bytes() == b"an original"
+    assert f"{old} is there already" in capsys.readouterr().err
     stray = old.with_name(old.name.replace("00000", "00007", 1))
     old.rename(stray)
     assert export(shards / "image", "--to", form, "--out", out) == 1
