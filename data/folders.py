@@ -105,7 +105,20 @@ class Examples(Sequence[Example]):
         return Example(entry.key, self.caption(index), image, self.extra(index))
 
     def caption(self, index: int) -> str | None:
-        """The caption alone: the text file, the line of metadata.jsonl, or `caption` or `text` of the JSON sidecar."""
+        """The caption alone: the text file, the line of metadata.jsonl, or `caption` or `text` of the JSON sidecar.
+
+        Raises:
+            MediaError: it cannot be read, or is no Unicode.
+        """
+        caption = self._caption(index)
+        try:
+            (caption or "").encode()
+        except UnicodeEncodeError as error:  # JSON can tell half a character
+            name = self.entries[index].image.name
+            raise MediaError(name, f"its caption is no Unicode: half a character at {error.start}") from None
+        return caption
+
+    def _caption(self, index: int) -> str | None:
         entry = self.entries[index]
         if isinstance(entry.caption, Piece):
             return _read_text(entry.caption).strip()

@@ -214,3 +214,16 @@ def test_the_emoji_packs_open_as_webdataset(packs):
     assert np.asarray(first.image)[0, 0].tolist() == [255, 255, 255]  # transparent there, so white
     blue = open_examples(packs / "images/emoji_noto_train.tar", background=(0, 0, 255))
     assert np.asarray(blue[0].image)[0, 0].tolist() == [0, 0, 255]
+
+
+def test_a_caption_that_is_no_unicode_costs_its_own_example_alone(tmp_path):
+    lines = [{"file_name": "a.png", "text": "a cup \ud83d"}, {"file_name": "b.png", "text": "a cup \U0001f375"}]
+    write_files(tmp_path, {"a.png": png(), "b.png": png(), "metadata.jsonl": b"\n".join(map(json_bytes, lines))})
+    examples = open_examples(tmp_path)
+    with pytest.raises(MediaError, match=r"a\.png: its caption is no Unicode: half a character at 6"):
+        examples.caption(0)
+    assert examples.caption(1) == "a cup \U0001f375"
+
+
+def json_bytes(value) -> bytes:
+    return json.dumps(value).encode()
