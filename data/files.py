@@ -131,12 +131,17 @@ def refuse_to_replace(path: Path) -> None:
         raise ValueError(f"{path} is there already; take another folder, or overwrite it")
 
 
-def json_line(value: dict[str, Any]) -> bytes:
-    """An object as a line of JSON. Letters stay letters; what is no Unicode, as in names of old files, is escaped."""
+def json_line(value: Any, indent: int | None = None) -> bytes:
+    """A value as a line of JSON. Letters stay letters; what is no Unicode, as in names of old files, is escaped."""
     try:
-        return (json.dumps(value, ensure_ascii=False) + "\n").encode()
+        return (json.dumps(value, ensure_ascii=False, indent=indent) + "\n").encode()
     except UnicodeEncodeError:
-        return (json.dumps(value) + "\n").encode()
+        return (json.dumps(value, indent=indent) + "\n").encode()
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write a value as JSON for people to read, too: indented, letters as in `json_line`; as `write_atomically`."""
+    write_atomically(path, json_line(value, indent=1))
 
 
 def target_names(names: Iterable[str], suffix: str | None) -> dict[str, str]:

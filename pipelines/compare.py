@@ -8,7 +8,6 @@ of different seeds differ, and how much clips flicker. Everything but the second
 N drawings: pictures (N, 3, H, W) or clips (N, 3, T, H, W), float in [-1, 1].
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..data.clip_render import NUM_FRAMES
-from ..data.files import write_atomically
+from ..data.files import write_atomically, write_json
 from ..data.media import write_png
 from ..data.scene_detector import SMALLEST
 from ..data.write_video import strip, write_video
@@ -191,7 +190,6 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         write_png((folder / name).with_suffix(".png"), strip(drawing, STRIP_COLUMNS) if is_clip else drawing)
     entries = [e for row in comparison.report["prompts"] for cell in row["decoders"] for e in cell["drawings"]]
     names = [entry[key] for entry in entries for key in ("file", "strip") if key in entry]
-    text = json.dumps(comparison.report, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / "report.json", text.encode())
+    write_json(folder / "report.json", comparison.report)
     page = report_html(comparison.report, {name: (folder / name).read_bytes() for name in names})
     write_atomically(folder / "report.html", page.encode())

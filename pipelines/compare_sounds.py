@@ -7,7 +7,6 @@ and its spectrogram. Everything but the seconds is the same in every run.
 S samples.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.files import write_atomically
+from ..data.files import write_atomically, write_json
 from ..data.media import write_png
 from ..data.write_audio import write_audio
 from .compare import Comparison, count_flops
@@ -156,7 +155,6 @@ def write_sound_comparison(folder: Path, comparison: Comparison) -> None:
         padded = F.pad(sound, (0, max(0, N_FFT - sound.shape[1])))
         write_png(folder / picture, spectrogram(padded[None], rate)[0])
         names += [name, picture]
-    text = json.dumps(comparison.report, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / "report.json", text.encode())
+    write_json(folder / "report.json", comparison.report)
     page = report_html(comparison.report, {name: (folder / name).read_bytes() for name in names})
     write_atomically(folder / "report.html", page.encode())

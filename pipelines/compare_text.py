@@ -5,7 +5,6 @@ equally much arithmetic: a step on pieces of words costs more, since its head is
 still reads more text, since a piece is several bytes.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +13,15 @@ from typing import Any
 
 import torch
 
-from ..data.files import write_atomically
+from ..data.files import write_atomically, write_json
 from ..models.ngram import NGramModel
 from ..models.transformer import TransformerConfig
-from ..tokenizers.text import TextTokenizer
+from ..tokenizers.text import TextTokenizer, check_text
 from .checkpoint import checkpoints
 from .language_model import LanguageModel
 from .text_report import report_html
 from .train_language import LanguageRecipe, gigaflops_per_step, train_language
+from .train_loop import refuse_run
 
 NUM_BYTES = 256  # vocabulary of byte-level BPE that merges nothing
 SHOWN = 240  # bytes of held-out text whose cost is shown piece by piece
@@ -41,6 +41,8 @@ class TextComparison:
     def __post_init__(self) -> None:
         if not self.prompts or not self.orders:
             raise ValueError("a comparison needs prompts and orders of n-grams, got none; name some")
+        for prompt in self.prompts:
+            check_text(prompt)
         if self.vocab_size <= NUM_BYTES:
             raise ValueError(f"pieces of words need a vocabulary above {NUM_BYTES}, got {self.vocab_size}")
 
@@ -77,6 +79,9 @@ def compare_text(
     Raises:
         TrainingError, ValueError: as `train_language` and NGramModel.
     """
+    for folder in ("bytes", "pieces"):
+        if not resume:
+            refuse_run(out / folder)
     on_bytes, on_pieces = (
         TextTokenizer.train(train_texts, vocab_size=size) for size in (NUM_BYTES, comparison.vocab_size)
     )
@@ -108,8 +113,8 @@ def compare_text(
     fewer = replace(recipe, steps=max(1, round(recipe.steps * costs[0] / costs[1])))
     arms += [transformer("bytes", on_bytes, recipe), transformer("pieces", on_pieces, fewer)]
     report = _report(arms, train_texts, held_out, recipe, comparison)
-    write_atomically(out / "report.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
-    write_atomically(out / "report.html", report_html(report).encode())
+    write_json(out / "report.json", report)
+    write_atomically(out / "report.html", report_html(report).encode("utf-8", "backslashreplace"))
     return report
 
 

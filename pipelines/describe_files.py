@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data.media import MediaError, fit, from_uint8, read_image, to_tensor
 from ..data.video import read_video
 from .media_to_text import MediaToTextPipeline
+from .out_of_memory import LEAVE_OUT, skipped
 from .text_to_image import TextToImagePipeline
 from .text_to_video import FPS
 
@@ -46,10 +47,11 @@ def describe(
 ) -> Iterator[Described]:
     """The caption of each file, in their order; number k has the seed `seed` + k."""
     for number, file in enumerate(files):
+        generator = torch.Generator().manual_seed(seed + number)
         try:
             media = read(file, pipeline.pictures)
-        except (MediaError, OSError) as error:
-            yield Described(file, error=str(error))
+            text = pipeline(media, generator=[generator], temperature=temperature)[0]
+        except LEAVE_OUT as error:
+            yield Described(file, error=skipped(file, error))
             continue
-        generator = torch.Generator().manual_seed(seed + number)
-        yield Described(file, pipeline(media, generator=[generator], temperature=temperature)[0])
+        yield Described(file, text)

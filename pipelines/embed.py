@@ -5,7 +5,6 @@ on its hidden tokens (`tokenloom train-embed`) makes the vectors. The head is a 
 transformer that it was trained on and no other.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
@@ -13,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..data.files import read_json, write_atomically
+from ..data.files import read_json, write_json
 from ..models.contrastive import ContrastiveHead
 from ..models.features import Features, frame_features, text_features
 from ..models.transformer import SharedTransformer
@@ -71,7 +70,7 @@ class EmbeddingPipeline:
         """Write the whole model with its head."""
         self.pictures.save_pretrained(folder)
         self.head.save_pretrained(Path(folder) / HEAD)
-        write_atomically(Path(folder) / HEAD / TRAINED_ON, json.dumps(self.fingerprints, indent=1).encode())
+        write_json(Path(folder) / HEAD / TRAINED_ON, self.fingerprints)
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ from ..data.files import json_line, write_atomically
 from ..data.media import MediaError
 from .describe_files import Read, clip_of, picture_of
 from .embed import EmbeddingPipeline
+from .out_of_memory import LEAVE_OUT, skipped
 
 READ: Mapping[str, Read] = {"image": picture_of, "video": clip_of}
 
@@ -44,11 +45,12 @@ def embed_files(pipeline: EmbeddingPipeline, files: Iterable[tuple[str, Path]]) 
                     str(file), f"no vectors are made of {modality} files, but of {' and '.join(READ)} ones"
                 )
             media = READ[modality](file, pipeline.pictures)
-        except (MediaError, OSError) as error:
-            yield Embedded(modality, str(file), error=str(error))
+            embed = pipeline.embed_clips if modality == "video" else pipeline.embed_pictures
+            vector = embed(media)[0].cpu()
+        except LEAVE_OUT as error:
+            yield Embedded(modality, str(file), error=skipped(file, error))
             continue
-        embed = pipeline.embed_clips if modality == "video" else pipeline.embed_pictures
-        yield Embedded(modality, str(file), embed(media)[0].cpu())
+        yield Embedded(modality, str(file), vector)
 
 
 def save_vectors(path: Path, rows: Sequence[Embedded]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data.audio import read_audio
 from ..data.media import MediaError
+from .out_of_memory import LEAVE_OUT, skipped
 from .speech_model import SpeechModel
 from .text_to_image import seeded
 from .text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline
@@ -42,11 +43,11 @@ def transcripts(pipeline: SpeechToTextPipeline, files: Iterable[Path]) -> Iterat
     """What each file says, in their order."""
     for file in files:
         try:
-            sound = hear_file(file, pipeline.model)
-        except (MediaError, OSError) as error:
-            yield Heard(file, error=str(error))
+            text = pipeline([hear_file(file, pipeline.model)])[0]
+        except LEAVE_OUT as error:
+            yield Heard(file, error=skipped(file, error))
             continue
-        yield Heard(file, text=pipeline([sound])[0])
+        yield Heard(file, text=text)
 
 
 def answers(pipeline: SpeechToSpeechPipeline, files: Iterable[Path], *, seed: int = 0, **how: Any) -> Iterator[Heard]:
@@ -54,7 +55,8 @@ def answers(pipeline: SpeechToSpeechPipeline, files: Iterable[Path], *, seed: in
     for number, file in enumerate(files):
         try:
             sound = hear_file(file, pipeline.model)
-        except (MediaError, OSError) as error:
-            yield Heard(file, error=str(error))
+            answer = pipeline([sound], generator=seeded(seed + number, 1), **how).sounds[0]
+        except LEAVE_OUT as error:
+            yield Heard(file, error=skipped(file, error))
             continue
-        yield Heard(file, sound=pipeline([sound], generator=seeded(seed + number, 1), **how).sounds[0])
+        yield Heard(file, sound=answer)

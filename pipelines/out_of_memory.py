@@ -1,10 +1,13 @@
 """Was it memory that was missing? And why a file is left out, told in one line."""
 
 import re
+from pathlib import Path
 
 import torch
 
 from ..data.media import MediaError
+
+LEAVE_OUT = (MediaError, OSError, RuntimeError, MemoryError)  # what may be one file's fault, where models run
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -26,3 +29,8 @@ def why_left_out(error: Exception) -> str:
     if is_out_of_memory(error):
         return "there is not enough memory for media of this size"
     raise error
+
+
+def skipped(file: Path, error: Exception) -> str:
+    """As `why_left_out`, with the name of the file."""
+    return str(error) if isinstance(error, (MediaError, OSError)) else f"{file}: {why_left_out(error)}"

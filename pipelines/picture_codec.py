@@ -90,7 +90,13 @@ def open_picture_codec(name: str | Path, device: torch.device | str = "cpu") -> 
     Raises:
         ValueError: not found, without one, or its files are damaged.
     """
-    folder = tokenizer_folder("image", name)
+    try:
+        folder = tokenizer_folder("image", name)
+    except ValueError:
+        raise ValueError(
+            f"no tokenizer of pictures called {str(name)!r}: neither a folder nor one that makes small files and ships "
+            f"({', '.join(shipped_codecs())})"
+        ) from None
     tokenizer = open_any_image_tokenizer(folder)
     if not isinstance(tokenizer, ImageTokenizer) or not has_entropy_model(name):
         raise ValueError(

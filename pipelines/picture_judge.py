@@ -6,6 +6,7 @@ not at pixels, training pictures are moved, turned and stretched, in other light
 B pictures, S pixels per side, in [-1, 1].
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -93,6 +94,7 @@ def train_picture_judge(
     classifier = PictureClassifier(config)
     numbers = {name: number for number, name in enumerate(config.names)}
     labels = torch.tensor([numbers[name] for name in pictures.names])
+    digest = hashlib.sha256(labels.numpy().tobytes() + pictures.pixels.contiguous().numpy().tobytes()).hexdigest()
 
     def loss(module: nn.Module, number: int) -> tuple[Tensor, dict[str, float]]:
         generator = generator_of(recipe.seed, number)
@@ -116,7 +118,7 @@ def train_picture_judge(
         log_every=100,
         checkpoint_every=CHECKPOINT_EVERY,
     )
-    state = {"config": asdict(config), "recipe": asdict(recipe), "bfloat16": bfloat16, "pictures": len(labels)}
+    state = {"config": asdict(config), "recipe": asdict(recipe), "bfloat16": bfloat16, "pictures": digest}
     return cast(PictureClassifier, train(classifier, loss, [optimizer], loop, out, state=state, resume=resume, say=say))
 
 

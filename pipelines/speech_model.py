@@ -4,7 +4,6 @@ B sounds, S samples, t steps, K codebooks. The transformer may take fewer codebo
 ones are a code of their own, at a lower bit rate.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..data.files import read_json, write_atomically
+from ..data.files import read_json, write_json
 from ..models.attention import KVCache
 from ..models.sound import hear
 from ..models.sound_objectives import Sounds
@@ -127,7 +126,7 @@ class SpeechModel:
             "voices": self.voices,
             "lexicon": sorted(self.lexicon),
         }
-        write_atomically(folder / INDEX, json.dumps(saved, indent=1, ensure_ascii=False).encode())
+        write_json(folder / INDEX, saved)
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -4,7 +4,6 @@ Keeps the habits of `diffusers.DiffusionPipeline` without importing it; `diffuse
 file joins the parts; the loops are in `draw_codes.py`. B pictures, N codes each, on a grid of h x w.
 """
 
-import json
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..data.files import read_json, write_atomically
+from ..data.files import read_json, write_json
 from ..data.media import to_pil
 from ..models.transformer import SharedTransformer
 from ..tokenizers.image import ImageTokenizer
@@ -184,7 +183,7 @@ class TextToImagePipeline:
     def save_index(self, folder: Path) -> None:
         """Write what is known of the training beside the parts: tokenizers, words, and whether captions are written."""
         saved = {"fingerprints": self.fingerprints, "writes": self.writes, "lexicon": sorted(self.lexicon)}
-        write_atomically(folder / INDEX, json.dumps(saved, indent=1, ensure_ascii=False).encode())
+        write_json(folder / INDEX, saved)
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -1,12 +1,11 @@
 """TextToTextPipeline: a prompt in, what follows it out, by the shared transformer trained on text alone."""
 
-import json
 from pathlib import Path
 from typing import Self
 
 import torch
 
-from ..data.files import read_json, write_atomically
+from ..data.files import read_json, write_json
 from ..models.next_token import NextTokenTransformer
 from ..models.transformer import SharedTransformer
 from ..tokenizers.text import TextTokenizer
@@ -54,7 +53,7 @@ class TextToTextPipeline(LanguageModel):
         self.transformer.save_pretrained(folder / "transformer")
         self.tokenizer.save_pretrained(folder / "text_tokenizer")
         saved = {"window": self.model.window, "text_tokenizer": self.tokenizer.fingerprint}
-        write_atomically(folder / INDEX, json.dumps(saved, indent=1).encode())
+        write_json(folder / INDEX, saved)
 
     __call__ = LanguageModel.continue_text  # as the other pipelines are called
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
-from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device
-from tokenloom.scripts.option_types import TEMPERATURE, out_file, seed_number
+from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device, refuse_to_lose
+from tokenloom.scripts.option_types import GUIDANCE, STEPS, TEMPERATURE, out_file, seed_number
 from tokenloom.scripts.prompt_options import check_out
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--decoder", choices=DECODERS, default="ar", help="how to draw; default: %(default)s")
     parser.add_argument("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
-    parser.add_argument("--guidance-scale", type=float, metavar="G", help="how closely to follow the text; 1: no extra")
+    parser.add_argument(
+        "--guidance-scale", type=GUIDANCE, metavar="G", help="how closely to follow the text; 1: no extra"
+    )
     parser.add_argument(
         "--steps",
         dest="num_inference_steps",
-        type=int,
+        type=STEPS,
         metavar="N",
         help="of masked and diffusion; more is slower",
     )
@@ -98,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.list:
         check_usage(arguments)
     items = [item(word) for word in arguments.items]
+    refuse_to_lose(arguments.out, [item for item in items if isinstance(item, Path)])
 
     from tokenloom.pipelines.any_to_any import AnyToAnyPipeline
     from tokenloom.pipelines.text_to_image import UnknownWordWarning, seeded

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -108,6 +108,13 @@ def text_corpus(arguments: argparse.Namespace) -> None:
     benchmark_text.run(benchmark_text.build_parser().parse_args(["--rounds", str(arguments.rounds)]))
 
 
+def _run(words: Sequence[str], folder: str) -> None:
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        told = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise ValueError(f"{' '.join(words)} must run, and ended with {done.returncode}: {told[-1]}")
+
+
 def cold_start(arguments: argparse.Namespace) -> None:
     """Wall time of whole processes, in seconds; a picture is judged by what it takes beyond `import torch`."""
     command = [sys.executable, "-m", "tokenloom.scripts.cli"]
@@ -117,10 +124,7 @@ def cold_start(arguments: argparse.Namespace) -> None:
         if (ROOT / "models" / "weights" / MODEL).is_dir():
             for decoder in ("ar", "masked", "diffusion"):
                 runs[f"prompt to PNG by {decoder}"] = [*drawing, "--decoder", decoder]
-        cases: dict[str, Callable[[], object]] = {
-            name: partial(subprocess.run, words, cwd=folder, check=True, capture_output=True)
-            for name, words in runs.items()
-        }
+        cases: dict[str, Callable[[], object]] = {name: partial(_run, words, folder) for name, words in runs.items()}
         seconds = side_by_side(cases, arguments.rounds)
     print(
         "cold-start, seconds of a whole process; targets are 0.5 for --help and 2.5 beyond import torch for a picture"

@@ -11,8 +11,9 @@ import difflib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import tokenloom
@@ -69,6 +70,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def refuse_to_lose(out: Path | None, inputs: Iterable[Path]) -> None:
+    """
+    Raises:
+        UsageError: `out` is one of the files that are read.
+    """
+    if out is not None and out.exists() and any(file.exists() and file.samefile(out) for file in inputs):
+        raise UsageError(f"--out {out} is what is read, and would be lost; name another file")
 
 
 def main_of(

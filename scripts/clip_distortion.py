@@ -7,7 +7,6 @@ writes clip_distortion.json and, for each clip, strips of some frames: the origi
 """
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -44,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from tokenloom.data.files import write_atomically
+    from tokenloom.data.files import write_json
     from tokenloom.data.find_files import find_files
     from tokenloom.data.media import image_grid, write_png
     from tokenloom.pipelines.clip_distortion import ClipRate, compare_ways, mean
@@ -91,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             "clips": {name: {way: asdict(rate) for way, rate in rates.items()} for name, rates in results.items()},
         }
         path = arguments.out / "clip_distortion.json"
-        write_atomically(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(path, report)
         print(path)
     return 1 if not results.keys() >= files.keys() else 0
 

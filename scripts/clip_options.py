@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.scripts.cli import UsageError, open_device
+from tokenloom.scripts.cli import UsageError, open_device, refuse_to_lose
 from tokenloom.scripts.option_types import out_path
 from tokenloom.scripts.prompt_options import (
     add_best_of,
@@ -40,13 +40,11 @@ def add_clip_options(parser: argparse.ArgumentParser) -> None:
 
 def draw(arguments: argparse.Namespace, **given: Path) -> int:
     """Draw what is asked for; files by the names `image`, `last_image` or `video` hold frames that are kept."""
-    prompts = prompts_asked_for(arguments, "clip", NUM_VIDEOS)
+    prompts = prompts_asked_for(arguments, "clip")
     count = len(prompts) * arguments.copies
     if arguments.format and count == 1:
         raise UsageError("--format is for several clips; the ending of --out says it for one")
-    pictures = [file for name, file in given.items() if name != "video"]  # a clip may be continued in its own place
-    if any(file.exists() and arguments.out.exists() and file.samefile(arguments.out) for file in pictures):
-        raise UsageError(f"--out {arguments.out} is what is drawn from, and would be lost; name another file")
+    refuse_to_lose(arguments.out, given.values())
     check_out(arguments.out, "clip", [f".{name}" for name in FORMATS], several=count > 1)
 
     from tokenloom.data.progress import Progress

@@ -16,14 +16,14 @@ from typing import Any
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
-from tokenloom.scripts.option_types import out_folder, seed_number
+from tokenloom.scripts.option_types import GUIDANCE, POSITIVE, out_folder, seed_number
 from tokenloom.scripts.prompt_options import check_prompts
 
 MAX_DRAWINGS = {"image": 500, "video": 60, "audio": 200}  # that one page shows; browsers play some dozens of clips
 NOUNS = {"image": "picture", "video": "clip", "audio": "sound"}
 NUMBER = {"image": "images", "video": "videos", "audio": "sounds"}
 MODELS = {"image": "tokenloom-mini", "video": "tokenloom-mini", "audio": "tokenloom-speech"}
-GUIDANCE = {"image": 3.0, "video": 3.0, "audio": 1.5}
+DEFAULT_GUIDANCE = {"image": 3.0, "video": 3.0, "audio": 1.5}
 
 Opened = tuple[Any, Callable[..., Any], Callable[[Path, Any], None]]  # pipeline; compare; write into a folder
 
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--num-images",
         "--num-videos",
         "--num-sounds",
-        type=int,
+        type=POSITIVE,
         default=4,
         metavar="N",
         dest="count",
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=seed_number, default=0, metavar="S", help="of the first of them; default: %(default)s"
     )
-    parser.add_argument("--guidance-scale", type=float, metavar="G", help="of all; default: 3, of sounds 1.5")
+    parser.add_argument("--guidance-scale", type=GUIDANCE, metavar="G", help="of all; default: 3, of sounds 1.5")
     parser.add_argument("--speaker", metavar="NAME", help="of sounds: whose voice; default: the seeds draw one")
     parser.add_argument("--judge", type=Path, metavar="DIR", help="of sounds: a recognizer of digits that hears them")
     parser.add_argument("--device", default="cpu", help="where to draw, such as cuda; default: %(default)s")
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--speaker and --judge are for --modality audio; leave them out")
     arguments.model = arguments.model or MODELS[modality]
     if arguments.guidance_scale is None:
-        arguments.guidance_scale = GUIDANCE[modality]
+        arguments.guidance_scale = DEFAULT_GUIDANCE[modality]
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     from tokenloom.data.progress import Progress

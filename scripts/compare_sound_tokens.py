@@ -7,7 +7,6 @@ table.json, and a folder of each run, with curves and samples. --resume keeps th
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tokenloom.data.files import read_json, write_atomically
+    from tokenloom.data.files import read_json, write_json
     from tokenloom.pipelines.compare_sound_tokens import (
         SoundTokensRow,
         TokensTrial,
@@ -75,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     for row in compare_sound_tokens(missing, trial, arguments.out, resume=arguments.resume):
         rows.append(row)
         found = {"settings": settings, "rows": [asdict(one) for one in rows]}
-        write_atomically(report, (json.dumps(found, indent=1) + "\n").encode())
+        write_json(report, found)
     print(table(rows))
     print(report)
     return 0

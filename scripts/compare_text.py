@@ -9,15 +9,19 @@ import argparse
 import sys
 
 from tokenloom.scripts.cli import CommandParser, comma_separated, given, main_of
-from tokenloom.scripts.option_types import NATURAL, POSITIVE, TEMPERATURE
+from tokenloom.scripts.option_types import NATURAL, TEMPERATURE, whole_number
 from tokenloom.scripts.text_model_options import add_text_training, config_of, recipe_of
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_text_training(parser)
-    parser.add_argument("--orders", type=comma_separated(int), metavar="N,...", help="of the n-grams; default: 3,4,5,6")
-    parser.add_argument("--vocab-size", type=POSITIVE, metavar="N", help="of the pieces of words; default: 1024")
+    parser.add_argument(
+        "--orders", type=comma_separated(whole_number(1, 63)), metavar="N,...", help="of the n-grams; default: 3,4,5,6"
+    )
+    parser.add_argument(
+        "--vocab-size", type=whole_number(257, 10**6), metavar="N", help="of the pieces of words; default: 1024"
+    )
     parser.add_argument("--prompt", dest="prompts", action="append", metavar="TEXT", help="default: of held-out text")
     parser.add_argument("--length", type=NATURAL, metavar="BYTES", help="of a continuation; default: 400")
     parser.add_argument("--temperature", type=TEMPERATURE, metavar="T", help="of continuations; default: 0.8")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.scripts.cli import open_device
+from tokenloom.scripts.cli import open_device, refuse_to_lose
 from tokenloom.scripts.option_types import TEMPERATURE, out_file, seed_number
 
 if TYPE_CHECKING:
@@ -39,26 +39,32 @@ def run_describe(
     from tokenloom.pipelines.media_to_text import MediaToTextPipeline
 
     files = find_files(arguments.files, modality)
+    refuse_to_lose(arguments.out, files.values())
     pipeline = MediaToTextPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
     found = describe(pipeline, files.values(), read, seed=arguments.seed, temperature=arguments.temperature)
     return tell(found, len(files), arguments.out)
 
 
 def tell(found: "Iterable[Described | Heard]", count: int, out: Path | None) -> int:
-    """Print the text of each of `count` files as it comes, and write a line each to `out`; 1 where one has an error."""
+    """Print the text of each of `count` files as it comes, and write a line each to `out`; 1 where one has an error.
+
+    If it is interrupted, `out` holds the lines that there were.
+    """
     from tokenloom.data.files import json_line, write_atomically
 
     lines: list[bytes] = []
     failed = 0
-    for one in found:
-        if one.error:
-            print(f"skipped {one.error}", file=sys.stderr)
-            failed += 1
-            continue
-        print(f"{one.file}\t{one.text}", flush=True)
-        lines.append(json_line({"file": str(one.file), "text": one.text}))
-    if out:
-        write_atomically(out, b"".join(lines))
+    try:
+        for one in found:
+            if one.error:
+                print(f"skipped {one.error}", file=sys.stderr)
+                failed += 1
+                continue
+            print(f"{one.file}\t{one.text}", flush=True)
+            lines.append(json_line({"file": str(one.file), "text": one.text}))
+    finally:  # what was written so far is worth keeping, whatever ends it
+        if out and lines:
+            write_atomically(out, b"".join(lines))
     if failed:
         print(f"{failed} of {count} files could not be read", file=sys.stderr)
     return int(failed > 0)

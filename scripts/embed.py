@@ -37,10 +37,21 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tokenloom.data.find_files import sort_files
     from tokenloom.pipelines.embed import EmbeddingPipeline
-    from tokenloom.pipelines.embed_files import embed_files, embed_texts, save_vectors
+    from tokenloom.pipelines.embed_files import READ, embed_files, embed_texts, save_vectors
 
+    index = arguments.out and arguments.out.with_suffix(".jsonl")
+    if index and index.exists() and not arguments.out.exists():
+        raise UsageError(f"{index} is there already, and no index of {arguments.out}; name another file")
     found = sort_files(arguments.files) if arguments.files else {}
-    files = [(modality, path) for modality, paths in found.items() for path in paths.values()]
+    named = {path.resolve() for path in arguments.files}  # in folders, texts and sounds may lie beside
+    files = [
+        (modality, path)
+        for modality, paths in found.items()
+        for path in paths.values()
+        if modality in READ or path.resolve() in named
+    ]
+    if arguments.files and not files:
+        raise UsageError(f"no picture or clip in {', '.join(map(str, arguments.files))}; name others")
     pipeline = EmbeddingPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
     rows = embed_texts(pipeline, arguments.texts)
     texts = torch.stack([row.vector for row in rows if row.vector is not None]) if rows else None

@@ -10,7 +10,6 @@ scenes or clips.
 """
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
-from tokenloom.scripts.option_types import POSITIVE, TEMPERATURE, out_folder, seed_number, whole_number
+from tokenloom.scripts.option_types import GUIDANCE, POSITIVE, STEPS, TEMPERATURE, out_folder, seed_number, whole_number
+from tokenloom.scripts.prompt_options import refuse_unused
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate import Evaluation
@@ -53,10 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="default: 0",
     )
     parser.add_argument("--new", action="store_true", help="also ask for combinations that training never drew")
-    parser.add_argument("--guidance-scale", type=float, metavar="G")
-    parser.add_argument("--steps", type=int, metavar="N", help="of masked and diffusion")
+    parser.add_argument("--guidance-scale", type=GUIDANCE, metavar="G")
+    parser.add_argument("--steps", type=STEPS, metavar="N", help="of masked and diffusion")
     parser.add_argument("--temperature", type=TEMPERATURE, metavar="T", help="of what is drawn")
-    parser.add_argument("--choice-temperature", type=float, metavar="T", help="of masked")
+    parser.add_argument("--choice-temperature", type=TEMPERATURE, metavar="T", help="of masked")
     parser.add_argument("--best-of", type=POSITIVE, metavar="N", help="judge the one of N that the model finds truest")
     parser.add_argument("--sweep", action="store_true", help="look for the best settings among usual ones")
     parser.add_argument("--reconstructions", action="store_true", help="judge the image tokenizer; MODEL may be one")
@@ -74,6 +74,13 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.reconstructions + arguments.sweep + arguments.captions > 1:
         raise UsageError("--reconstructions, --captions and --sweep are different things; ask for one")
+    one = "--reconstructions" if arguments.reconstructions else "--captions" if arguments.captions else ""
+    drawing = () if one else arguments.decoders
+    refuse_unused(settings_in(arguments), drawing, one or ", ".join(drawing))
+    if arguments.new and (one or arguments.sweep):
+        raise UsageError(f"--new is about drawings that are counted; leave it out with {one or '--sweep'}")
+    if arguments.sweep and len(arguments.seeds) > 1:
+        raise UsageError("--sweep tries every setting from one seed; give it one")
 
     from tokenloom.pipelines.worlds import CLIPS, SCENES
 
@@ -91,10 +98,10 @@ def run(arguments: argparse.Namespace) -> int:
             warnings.simplefilter("ignore", UnknownWordWarning)  # words of scenes that a model never saw cost it points
             report["results"] = (swept if arguments.sweep else evaluated)(pipeline, world, arguments)
     if arguments.out:
-        from tokenloom.data.files import write_atomically
+        from tokenloom.data.files import write_json
 
         path = arguments.out / "evaluation.json"
-        write_atomically(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(path, report)
         print(path)
     return 0
 

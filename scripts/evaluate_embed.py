@@ -7,7 +7,6 @@ finds the caption true of: "a heart" is true of many pictures.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,10 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{what}, among {count}: {shown}", flush=True)
             report.append({"on": what, "among": count, "pairs": len(gallery.captions), "recall": found})
     if arguments.out:
-        from tokenloom.data.files import write_atomically
+        from tokenloom.data.files import write_json
 
         said = {"model": str(arguments.model), "seed": arguments.seed, "results": report}
-        write_atomically(arguments.out, (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(arguments.out, said)
     return 0
 
 

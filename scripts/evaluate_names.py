@@ -14,7 +14,6 @@ that were asked for above, and the training pictures most alike below.
 """
 
 import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
-from tokenloom.scripts.option_types import POSITIVE, TEMPERATURE, out_folder, seed_number
+from tokenloom.scripts.option_types import GUIDANCE, POSITIVE, STEPS, TEMPERATURE, out_folder, seed_number
+from tokenloom.scripts.prompt_options import refuse_unused
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate_names import Named
@@ -41,8 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--decoder", "--decoders", type=decoders, default=DECODERS, metavar="D,...", dest="decoders")
     add("--count", type=POSITIVE, default=200, metavar="N", help="captions of each kind; default: %(default)s")
     add("--captions", action="store_true", help="judge what MODEL writes instead of what it draws")
-    add("--guidance-scale", type=float, metavar="G", help="default: each decoder's own, as of what follows")
-    add("--steps", dest="num_inference_steps", type=int, metavar="N", help="of masked and diffusion")
+    add("--guidance-scale", type=GUIDANCE, metavar="G", help="default: each decoder's own, as of what follows")
+    add("--steps", dest="num_inference_steps", type=STEPS, metavar="N", help="of masked and diffusion")
     add("--temperature", type=TEMPERATURE, metavar="T", help="of what is drawn")
     add("--best-of", type=POSITIVE, metavar="N", help="judge the one of N that the model finds truest")
     add("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
@@ -60,6 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.named_pictures import read_named
     from tokenloom.pipelines.text_to_image import TextToImagePipeline, UnknownWordWarning
 
+    settings = given(arguments, *SETTINGS)
+    if arguments.captions:
+        refuse_unused(settings, (), "--captions")
+    refuse_unused(settings, arguments.decoders, ", ".join(arguments.decoders))
     if not (arguments.judge / "config.json").is_file():
         raise UsageError(f"--judge must be a folder of train-picture-judge, {arguments.judge} is none")
     judge = PictureClassifier.from_pretrained(arguments.judge)
@@ -74,7 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
     if strange := sorted(set(pictures.names) - set(judge.config.names)):
         raise ValueError(f"the judge knows {len(strange)} of the names not, such as {strange[0]!r}; train it on them")
 
-    settings = given(arguments, *SETTINGS)
     asked = [pictures.chosen(known, arguments.count, arguments.seed) for known in (True, False)]
     found: list[Named] = []
     ways = 1 if arguments.captions else len(arguments.decoders)
@@ -128,7 +131,7 @@ def write_report(
     """names.json, and a sheet of known and one of held-out captions."""
     from einops import rearrange
 
-    from tokenloom.data.files import write_atomically
+    from tokenloom.data.files import write_json
     from tokenloom.data.media import write_png
     from tokenloom.pipelines.contact_sheet import Group, contact_sheet
 
@@ -147,7 +150,7 @@ def write_report(
         for one in found
     ]
     report = {"model": model, "names": num_names, "settings": settings, "results": results}
-    write_atomically(out / "names.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(out / "names.json", report)
     print(out / "names.json")
     for known in (True, False):
         groups = []

@@ -7,7 +7,6 @@ Prints a table; with --out also writes evaluation.json, every string with what w
 """
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, comma_separated, main_of, open_device
-from tokenloom.scripts.option_types import POSITIVE, TEMPERATURE, out_folder, seed_number
+from tokenloom.scripts.option_types import GUIDANCE, POSITIVE, STEPS, TEMPERATURE, out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate_speech import Heard
@@ -30,8 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--decoders", type=comma_separated(str, DECODERS), default=DECODERS, metavar="D,...", help="default: all three")
     add("--strings", type=POSITIVE, default=40, metavar="N", help="of each speaker; default: %(default)s")
     add("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")
-    add("--guidance-scale", type=float, metavar="G")
-    add("--steps", type=int, metavar="N", help="of masked and diffusion")
+    add("--guidance-scale", type=GUIDANCE, metavar="G")
+    add("--steps", type=STEPS, metavar="N", help="of masked and diffusion")
     add("--temperature", type=TEMPERATURE, metavar="T")
     add("--best-of", type=POSITIVE, metavar="N", help="judge the one of N that the model finds truest")
     add("--device", default="cpu", help="where to run, such as cuda; default: %(default)s")
@@ -40,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tokenloom.data.files import write_atomically
+    from tokenloom.data.files import write_json
     from tokenloom.pipelines.evaluate_speech import (
         answers,
         judge_of,
@@ -91,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{heard.right:14.3f} {report[name]['right_half']:7.3f}"
         )
     if arguments.out:
-        write_atomically(arguments.out / "evaluation.json", (json.dumps(report, indent=1) + "\n").encode())
+        write_json(arguments.out / "evaluation.json", report)
         print(arguments.out / "evaluation.json")
     return 0
 

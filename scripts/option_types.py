@@ -46,6 +46,8 @@ SHARE = real_number(0, 1)
 WEIGHT = real_number(0, 1000)  # of a term of a loss
 LEARNING_RATE = real_number(0, 10)
 TEMPERATURE = real_number(0, 100)
+GUIDANCE = real_number(0, 100)
+STEPS = whole_number(1, 1000)  # of a sampler
 HERTZ = real_number(0.01, 1000)  # of frames
 SECONDS = real_number(0.1, 3600)
 

@@ -3,21 +3,29 @@
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
 from tokenloom.scripts.cli import UsageError
-from tokenloom.scripts.option_types import POSITIVE, TEMPERATURE, seed_number
+from tokenloom.scripts.option_types import GUIDANCE, POSITIVE, STEPS, TEMPERATURE, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.data.progress import Progress
     from tokenloom.pipelines.draw_files import Drawing
 
+INDEX = "index.jsonl"  # as draw_files.py names it
 MAX_FILES = 100_000  # that five digits name
 MAX_PROMPTS_BYTES = 64 << 20
 MAX_WORDS = 20  # that a warning names
+OPTIONS = {  # the fields of SamplerSettings that options set
+    "guidance_scale": "--guidance-scale",
+    "num_inference_steps": "--steps",
+    "temperature": "--temperature",
+    "choice_temperature": "--choice-temperature",
+    "best_of": "--best-of",
+}
 Media = TypeVar("Media")  # a picture, a clip
 
 
@@ -30,15 +38,15 @@ def add_prompt_options(
     parser.add_argument("--decoder", choices=DECODERS, default="ar", help="how to draw; default: %(default)s")
     parser.add_argument("--model", default=model, metavar="NAME_OR_DIR", help="default: %(default)s")
     parser.add_argument(
-        num_option, dest="copies", type=int, default=1, metavar="N", help=f"{thing}s of each prompt; default: 1"
+        num_option, dest="copies", type=POSITIVE, default=1, metavar="N", help=f"{thing}s of each prompt; default: 1"
     )
     parser.add_argument(
         "--seed", type=seed_number, default=0, metavar="S", help=f"of the first {thing}; default: %(default)s"
     )
     parser.add_argument(
-        "--guidance-scale", type=float, metavar="G", help="how closely to follow the prompt; 1: no extra"
+        "--guidance-scale", type=GUIDANCE, metavar="G", help="how closely to follow the prompt; 1: no extra"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="of masked and diffusion; more is slower")
+    parser.add_argument("--steps", type=STEPS, metavar="N", help="of masked and diffusion; more is slower")
     parser.add_argument(
         "--temperature", type=TEMPERATURE, metavar="T", help="lower is safer; 0 takes the likeliest code"
     )
@@ -51,22 +59,29 @@ def add_best_of(parser: argparse.ArgumentParser, thing: str) -> None:
     )
 
 
-def prompts_asked_for(arguments: argparse.Namespace, thing: str, num_option: str) -> list[str]:
+def prompts_asked_for(arguments: argparse.Namespace, thing: str) -> list[str]:
     """The prompts of the command line, then those of the file.
 
     Raises:
         UsageError: there are none or too many, or an option is given that the decoder does not know.
     """
-    if arguments.copies < 1:
-        raise UsageError(f"{num_option} must be at least 1, got {arguments.copies}")
-    if arguments.steps is not None and "num_inference_steps" not in USED_BY[arguments.decoder]:
-        knowing = " and ".join(decoder for decoder, names in USED_BY.items() if "num_inference_steps" in names)
-        raise UsageError(f"--steps is a setting of {knowing}; leave it out with {arguments.decoder}")
+    refuse_unused(sampler_options(arguments), [arguments.decoder], arguments.decoder)
     prompts = [*arguments.prompts, *(read_prompts(arguments.file) if arguments.file else [])]
     count = len(prompts) * arguments.copies
     if not 1 <= count <= MAX_FILES:
         raise UsageError(f"1 to {MAX_FILES} {thing}s can be drawn, got {count}; give a PROMPT or --prompts FILE")
     return prompts
+
+
+def refuse_unused(settings: Mapping[str, Any], decoders: Collection[str], what: str) -> None:
+    """
+    Raises:
+        UsageError: a setting is given (not None) that none of the decoders knows; `what` is done by them, or none.
+    """
+    for name, value in settings.items():
+        knowing = [decoder for decoder, names in USED_BY.items() if name in names]
+        if value is not None and not set(knowing) & set(decoders):
+            raise UsageError(f"{OPTIONS[name]} is a setting of {' and '.join(knowing)}; leave it out with {what}")
 
 
 def sampler_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -98,6 +113,8 @@ def check_out(out: Path, thing: str, suffixes: Sequence[str], several: bool) -> 
         raise UsageError(
             f"--out must be a file that ends in {' or '.join(suffixes)} when one {thing} is drawn, got {out}"
         )
+    if several and (out / INDEX).exists():
+        raise UsageError(f"{out} holds {thing}s already, as {INDEX} there tells; remove it, or name another folder")
     (out if several else out.parent).mkdir(parents=True, exist_ok=True)
 
 

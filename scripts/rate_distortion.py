@@ -10,7 +10,6 @@ JPEG.
 """
 
 import argparse
-import json
 import sys
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
@@ -31,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
     from functools import partial
 
-    from tokenloom.data.files import write_atomically
+    from tokenloom.data.files import write_json
     from tokenloom.data.folders import open_examples
     from tokenloom.data.media import write_png
     from tokenloom.pipelines.open_tokenizer import open_any_image_tokenizer
@@ -91,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             "pictures": {key: asdict(found) for key, found in results.items()},
         }
         path = arguments.out / "rate_distortion.json"
-        write_atomically(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(path, report)
         print(path)
     return 1 if len(results) < len(examples) else 0
 

@@ -11,7 +11,6 @@ runs, the model's card says so, and its figures are theirs; the recipe is the st
 """
 
 import argparse
-import json
 import re
 import shlex
 import sys
@@ -39,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tokenloom.data.files import read_json, write_atomically
+    from tokenloom.data.files import read_json, write_json
 
     open_device(arguments.device)
     stages = read_stages(arguments.name)
@@ -62,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         if code := main([*words, "--resume"]):
             return code
         done[stage] = words
-        write_atomically(done_file, (json.dumps(done, indent=1) + "\n").encode())
+        write_json(done_file, done)
     return 0
 
 

@@ -7,7 +7,6 @@ each file, what comes back as wav.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from tokenloom.data.audio import read_audio
-    from tokenloom.data.files import write_atomically
+    from tokenloom.data.files import write_json
     from tokenloom.data.find_files import SOUND_SUFFIXES
     from tokenloom.data.folders import find_entries
     from tokenloom.data.media import MAX_BYTES
@@ -82,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             "files": {name: {way: asdict(rate) for way, rate in rates.items()} for name, rates in results.items()},
         }
         path = arguments.out / "speech_distortion.json"
-        write_atomically(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(path, report)
         print(path)
     return 1 if len(results) < len(pieces) else 0
 

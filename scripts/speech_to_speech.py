@@ -44,15 +44,19 @@ def run(arguments: argparse.Namespace) -> int:
     how = {"decoder": arguments.decoder, "temperature": arguments.temperature}
     arguments.out.mkdir(parents=True, exist_ok=True)
     lines: list[bytes] = []
-    for number, found in enumerate(answers(pipeline, files.values(), seed=arguments.seed, **how)):
-        if found.sound is None:
-            print(f"skipped {found.error}", file=sys.stderr)
-            continue
-        name = f"{number:05}.wav"
-        write_audio(arguments.out / name, found.sound, rate)
-        line = {"file": name, "heard": str(found.file), "seed": arguments.seed + number, "decoder": arguments.decoder}
-        lines.append(json_line(line))
-    write_atomically(arguments.out / "index.jsonl", b"".join(lines))
+    try:
+        for number, found in enumerate(answers(pipeline, files.values(), seed=arguments.seed, **how)):
+            if found.sound is None:
+                print(f"skipped {found.error}", file=sys.stderr)
+                continue
+            name, seed = f"{number:05}.wav", arguments.seed + number
+            write_audio(arguments.out / name, found.sound, rate)
+            lines.append(
+                json_line({"file": name, "heard": str(found.file), "seed": seed, "decoder": arguments.decoder})
+            )
+    finally:
+        if lines:
+            write_atomically(arguments.out / "index.jsonl", b"".join(lines))
     print(f"{arguments.out}: {len(lines)} of {len(files)} recordings answered")
     return int(len(lines) < len(files))
 

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tokenloom.scripts.cli import CommandParser, main_of, open_device
+from tokenloom.scripts.cli import CommandParser, main_of, open_device, refuse_to_lose
 from tokenloom.scripts.describe_options import tell
 from tokenloom.scripts.option_types import out_file
 
@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.text_to_speech import SpeechToTextPipeline
 
     files = find_files(arguments.files, "audio")
+    refuse_to_lose(arguments.out, files.values())
     pipeline = SpeechToTextPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
     return tell(transcripts(pipeline, files.values()), len(files), arguments.out)
 

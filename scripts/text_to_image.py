@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
+from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device, refuse_to_lose
 from tokenloom.scripts.option_types import out_path
 from tokenloom.scripts.prompt_options import (
     add_best_of,
@@ -43,8 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     if (arguments.image is None) != (arguments.mask is None):
         raise UsageError("--image and --mask go together")
-    prompts = prompts_asked_for(arguments, "picture", NUM_IMAGES)
+    prompts = prompts_asked_for(arguments, "picture")
     count = len(prompts) * arguments.copies
+    refuse_to_lose(arguments.out, filter(None, (arguments.image, arguments.mask)))
     check_out(arguments.out, "picture", [".png"], several=count > 1)
 
     from tokenloom.data.media import write_png

@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    texts = prompts_asked_for(arguments, "sound", NUM_SOUNDS)
+    texts = prompts_asked_for(arguments, "sound")
     count = len(texts) * arguments.copies
     check_out(arguments.out, "sound", [".wav", ".flac", ".ogg", ".mp3"], several=count > 1)
 

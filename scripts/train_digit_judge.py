@@ -7,7 +7,6 @@ takes by which it is tried: it misses less of what strangers miss because of an 
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tokenloom.data.files import write_atomically
+    from tokenloom.data.files import write_json
     from tokenloom.models.digit_recognizer import SAMPLE_RATE, DigitRecognizer, DigitRecognizerConfig
     from tokenloom.pipelines.open_tokenizer import open_audio_tokenizer
     from tokenloom.pipelines.picture_sources import VALIDATION_NUMBER
@@ -82,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             figure = digits_recognized(judge(recognizer, heard, tokenizer.sample_rate), texts)
             scores[speaker][f"{count} codebooks"] = figure
         print_scores(speaker, scores[speaker])
-        write_atomically(arguments.out / "judges.json", (json.dumps(scores, indent=2) + "\n").encode())
+        write_json(arguments.out / "judges.json", scores)
     ways = list(next(iter(scores.values())))
     print_scores("mean", {way: sum(row[way] for row in scores.values()) / len(scores) for way in ways})
     return 0

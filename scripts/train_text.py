@@ -9,7 +9,7 @@ import argparse
 import sys
 
 from tokenloom.scripts.cli import CommandParser, main_of, open_device
-from tokenloom.scripts.option_types import POSITIVE
+from tokenloom.scripts.option_types import whole_number
 from tokenloom.scripts.text_model_options import add_text_training, config_of, recipe_of
 
 
@@ -17,7 +17,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_text_training(parser)
     parser.add_argument(
-        "--vocab-size", type=POSITIVE, default=1024, metavar="N", help="tokens; 256: bytes alone; default: %(default)s"
+        "--vocab-size",
+        type=whole_number(256, 10**6),
+        default=1024,
+        metavar="N",
+        help="tokens; 256: bytes alone; default: %(default)s",
     )
     parser.add_argument("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
     return parser

@@ -354,6 +354,14 @@ def test_wrong_usage_is_told_before_models_are_loaded(words, told, capsys):
     assert stop.value.code == 2 and told in capsys.readouterr().err
 
 
+def test_what_is_given_is_not_written_over(tmp_path, capsys):
+    write_png(tmp_path / "a.png", PICTURE)
+    before = (tmp_path / "a.png").read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["any-to-any", str(tmp_path / "a.png"), "red", "--to", "image", "--out", str(tmp_path / "a.png")])
+    assert "would be lost" in capsys.readouterr().err and (tmp_path / "a.png").read_bytes() == before
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_floats_of_any_size_are_taken(anything, dtype):
     assert anything(PICTURE.to(dtype), "text") == anything(PICTURE.to(dtype).float(), "text")

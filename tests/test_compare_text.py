@@ -96,7 +96,7 @@ def test_what_cannot_be_done_is_told_in_one_line(text, tmp_path, capsys):
         (["text-to-text", "a", "--model", str(tmp_path)], "train one with train-text"),
         (["train-text", "--data", str(tmp_path / "no.txt"), "--out", str(tmp_path / "out")], "no.txt"),
         (["train-text", "--data", str(text), "--out", str(tmp_path / "out"), "--heads", "5"], "width must be heads x"),
-        (["compare-text", "--data", str(text), "--out", str(tmp_path / "out"), "--vocab-size", "256"], "above 256"),
+        (["compare-text", "--data", str(text), "--out", str(tmp_path / "out"), "--prompt", "a\udc80"], "valid Unicode"),
         (
             ["compare-text", "--data", str(text), "--out", str(tmp_path / "out"), "--orders", "9"],
             "order must be 1 to 7",

@@ -150,8 +150,7 @@ def test_the_command_writes_a_row_each_and_passes_over_what_is_broken(pipeline, 
     words = ["embed", str(folder), "--text", *CAPTIONS[:3], "--model", str(saved), "--out", str(out)]
     assert cli.main(words) == 1
     shown = capsys.readouterr()
-    assert "broken.png" in shown.err and "2 of 4 files could not be read" in shown.err
-    assert "talk.wav: no vectors are made of audio files, but of image and video ones" in shown.err
+    assert "broken.png" in shown.err and "1 of 3 files could not be read" in shown.err and "talk" not in shown.err
     vectors = load_file(out)["vectors"]
     torch.testing.assert_close(vectors[:3], pipeline.embed_text(CAPTIONS[:3]), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(vectors[3:], pipeline.embed_pictures(toy_pictures()[:2]), rtol=1e-4, atol=1e-5)
@@ -162,6 +161,19 @@ def test_the_command_writes_a_row_each_and_passes_over_what_is_broken(pipeline, 
     for line, column in zip(shown.out.splitlines(), cosines.T, strict=False):
         file, text, cosine = line.split("\t")
         assert text == CAPTIONS[int(column.argmax())] and cosine == f"{float(column.max()):.3f}"
+
+
+def test_a_sound_that_is_named_is_told_and_an_index_of_something_else_is_kept(saved, tmp_path, capsys):
+    write_png(tmp_path / "a.png", toy_pictures()[0])
+    (tmp_path / "talk.wav").write_bytes(b"no sound")
+    (tmp_path / "index.jsonl").write_text("prompts\n")
+    words = ["embed", str(tmp_path / "a.png"), str(tmp_path / "talk.wav"), "--model", str(saved), "--out"]
+    assert cli.main([*words, str(tmp_path / "v.safetensors")]) == 1
+    assert "talk.wav: no vectors are made of audio files, but of image and video ones" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*words, str(tmp_path / "index.safetensors")])
+    assert "index.jsonl is there already" in capsys.readouterr().err
+    assert (tmp_path / "index.jsonl").read_text() == "prompts\n"
 
 
 @pytest.mark.parametrize(

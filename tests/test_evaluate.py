@@ -335,6 +335,12 @@ def test_the_command_evaluates_clips_and_their_reconstructions(tmp_path, capsys)
         ("--seeds", "x"),
         ("--prompts-per-kind", "0"),
         ("--captions", "--sweep"),
+        ("--captions", "--steps", "3"),
+        ("--captions", "--new"),
+        ("--reconstructions", "--best-of", "5"),
+        ("--decoder", "ar", "--choice-temperature", "1"),
+        ("--sweep", "--seeds", "0,1"),
+        ("--sweep", "--new"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(words, capsys):

@@ -18,6 +18,7 @@ from tokenloom.pipelines.picture_judge import (
     varied_pictures,
 )
 from tokenloom.pipelines.picture_sources import held_out_of
+from tokenloom.pipelines.train_loop import TrainingError
 from tokenloom.scripts import cli
 
 TINY = {"size": SIZE, "widths": (16,), "num_blocks": (1,)}
@@ -155,6 +156,9 @@ def test_a_judge_learns_the_names_and_a_killed_run_ends_in_the_same_bits(tmp_pat
         run(tmp_path / "killed", kill=True)
     again = run(tmp_path / "killed", resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    pictures.pixels[0] += 1  # as many, and others
+    with pytest.raises(TrainingError, match="pictures"):
+        run(tmp_path / "killed", resume=True)
 
 
 def test_the_command_leaves_a_judge_that_says_what_it_is_worth(tmp_path, capsys):

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.doubles import SIZE, toy_pipeline
+from tests.doubles import SIZE, toy_picture, toy_pipeline
+from tokenloom.data.media import write_png
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.pipelines.text_to_image import MAX_PROMPT_TOKENS, TextToImagePipeline, seeded
 from tokenloom.scripts import cli
@@ -143,8 +144,6 @@ def test_words_that_training_never_saw_are_named_in_one_line(draw, tmp_path, cap
     [
         (("--image", "missing.png", "--mask", "missing.png", "--decoder", "masked"), "missing.png: No such file"),
         (("--prompts", "latin1.txt"), "latin1.txt: prompts must be UTF-8 text"),
-        (("--guidance-scale", "nan"), "guidance_scale must be 0 to 100"),
-        (("--decoder", "masked", "--steps", "0"), "num_inference_steps must be 1 to 1000"),
     ],
 )
 def test_what_cannot_be_is_one_line(draw, tmp_path, monkeypatch, capsys, words, told):
@@ -170,7 +169,25 @@ def test_wrong_usage_is_exit_code_2(draw, tmp_path):
     assert wrong_usage(draw, PROMPTS[0], "--image", "a.png", "--out", tmp_path / "a.png")
     assert wrong_usage(draw, PROMPTS[0], "--decoder", "magic", "--out", tmp_path / "a.png")
     assert wrong_usage(draw, PROMPTS[0], "--decoder", "ar", "--steps", 4, "--out", tmp_path / "a.png")
+    assert wrong_usage(draw, PROMPTS[0], "--decoder", "masked", "--steps", 0, "--out", tmp_path / "a.png")
+    assert wrong_usage(draw, PROMPTS[0], "--guidance-scale", "nan", "--out", tmp_path / "a.png")
     assert wrong_usage(draw, PROMPTS[0], "--device", "nowhere", "--out", tmp_path / "a.png")
+
+
+def test_what_is_there_is_not_lost(draw, tmp_path):
+    """Neither a picture that is drawn into, nor drawings whose index a folder holds."""
+    for name in ("in", "mask"):
+        write_png(tmp_path / f"{name}.png", toy_picture(PROMPTS[0]))
+        words = ("--image", tmp_path / "in.png", "--mask", tmp_path / "mask.png", "--decoder", "masked", "--steps", 1)
+    before = (tmp_path / "in.png").read_bytes()
+    for name in ("in", "mask"):
+        assert wrong_usage(draw, PROMPTS[0], *words, "--out", tmp_path / f"{name}.png")
+    assert (tmp_path / "in.png").read_bytes() == before
+    folder = tmp_path / "folder"
+    assert draw(*PROMPTS, "--decoder", "masked", "--steps", 1, "--out", folder) == 0
+    there = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert wrong_usage(draw, *PROMPTS, "--seed", 5, "--decoder", "masked", "--steps", 1, "--out", folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == there
 
 
 def test_a_model_that_is_not_there_or_is_broken_is_one_line(draw, tmp_path, capsys):

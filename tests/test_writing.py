@@ -21,6 +21,7 @@ from tokenloom.models.optimizers import muon_and_adamw
 from tokenloom.models.writing import write
 from tokenloom.pipelines.caption_score import Written, true_shares, write_captions
 from tokenloom.pipelines.clip_order import seen_frames
+from tokenloom.pipelines.describe_files import picture_of
 from tokenloom.pipelines.media_to_text import MediaToTextPipeline
 from tokenloom.pipelines.text_to_image import TextToImagePipeline
 from tokenloom.pipelines.worlds import CLIPS, SCENES
@@ -190,6 +191,29 @@ def test_the_command_writes_a_line_per_picture_and_skips_the_broken_one(writer, 
     assert code == 1 and [tuple(line.split("\t")) for line in printed.out.splitlines()] == expected
     assert "9.png" in printed.err and "1 of 3 files could not be read" in printed.err
     assert [tuple(json.loads(line).values()) for line in out.read_text().splitlines()] == expected
+
+
+def test_captions_that_were_written_are_kept_and_no_picture_is_lost(writer, tmp_path, monkeypatch):
+    writer.save_pretrained(tmp_path / "model")
+    for number in (0, 5, 7):
+        write_png(tmp_path / "pictures" / f"{number}.png", toy_pictures()[number])
+    out = tmp_path / "captions.jsonl"
+    words = ["image-to-text", str(tmp_path / "pictures"), "--model", str(tmp_path / "model"), "--out"]
+    before = (tmp_path / "pictures" / "5.png").read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*words, str(tmp_path / "pictures" / "5.png")])
+    assert (tmp_path / "pictures" / "5.png").read_bytes() == before
+
+    def read(path, *rest):
+        if path.name == "7.png":
+            raise KeyboardInterrupt
+        if path.name == "5.png":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return picture_of(path, *rest)
+
+    monkeypatch.setattr("tokenloom.pipelines.describe_files.picture_of", read)
+    assert cli.main([*words, str(out)]) == 130
+    assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == [CAPTIONS[0]]
 
 
 # -------------------------------------------------------------------------------------------------------- the score

@@ -108,7 +108,7 @@ class TextTokenizer:
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
         """Ids of `text`; with `allow_special`, special tokens written in it become their own ids."""
         backend = self._backend_with_special if allow_special else self._backend
-        return backend.encode(_check(text), add_special_tokens=False).ids
+        return backend.encode(check_text(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """`encode` of every text, on all cores (with TOKENIZERS_PARALLELISM=false, on one)."""
@@ -224,10 +224,15 @@ class TextTokenizer:
 def _checked(texts: Iterable[str]) -> Iterator[str]:
     if isinstance(texts, str):
         raise TypeError("texts must be an iterable of strings, got one str: put it into a list")
-    return map(_check, texts)
+    return map(check_text, texts)
 
 
-def _check(text: str) -> str:
+def check_text(text: str) -> str:
+    """The text itself.
+
+    Raises:
+        TypeError, ValueError: it is no str, or no Unicode.
+    """
     if not isinstance(text, str):
         raise TypeError(f"text must be a str, got {type(text).__name__}; encode_bytes takes bytes")
     if not text.isascii():

@@ -4,14 +4,13 @@ Shared ids are what the transformer's embedding table counts. Text comes first a
 tokens; then the codes, each codebook's local id shifted by where its range starts.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from ..data.files import read_json, write_atomically
+from ..data.files import read_json, write_json
 
 MEDIA = ("image", "video", "audio")
 
@@ -90,7 +89,7 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         saved = {"text_size": self.text_size, "codebooks": dict(self.codebooks)}
-        write_atomically(path, json.dumps(saved, indent=1).encode())
+        write_json(path, saved)
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
