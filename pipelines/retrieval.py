@@ -80,7 +80,9 @@ def held_out_gallery(path: Path, size: int) -> Gallery:
         if example.caption:
             found.setdefault(example.caption, whole(example.image, size, torch.Generator()))
     if len(found) < 2:
-        raise ValueError(f"{path} must hold captioned pictures that training left out, got {len(found)}; name another")
+        raise ValueError(
+            f"{path} must hold at least 2 captioned pictures that training left out, got {len(found)}; name another"
+        )
     return Gallery(list(found), torch.stack(list(found.values())))
 
 

@@ -13,6 +13,7 @@ import warnings
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
 from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, SHARE, out_folder, seed_number
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from tokenloom.pipelines.text_to_image import TextToImagePipeline
     from tokenloom.tokenizers.image import ImageTokenizer
 
-DECODERS = ("ar", "masked", "diffusion")
 SHAPE = ("width", "num_layers", "num_heads", "factorized", "storage_dtype")
 RECIPE = (
     *(

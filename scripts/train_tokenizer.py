@@ -4,7 +4,8 @@
 Several are mixed; "scenes:3 photos:1" draws three scenes to one photo. A folder or tar of clips gives pieces of them to
 `video` and their frames to `image`; a folder or tar of sounds gives pieces of a second to `audio` and `units`. To
 `image` and `video`, "leaves" gives pictures that show nothing and have the edges and textures of photographs, or clips
-that move as what cameras film: mix them in where photographs or clips are few.
+that move as what cameras film: mix them in where photographs or clips are few. To `image`, "scene-clips" gives frames
+of clips of the built-in world.
 """
 
 import argparse

@@ -85,7 +85,7 @@ def test_a_gallery_of_files_holds_what_training_leaves_out(pictures):
     assert torch.equal(gallery.media, torch.stack([toy_picture(caption) for caption in gallery.captions]))
     for text in pictures.glob("*.txt"):
         text.unlink()
-    with pytest.raises(ValueError, match="must hold captioned pictures that training left out, got 0"):
+    with pytest.raises(ValueError, match="must hold at least 2 captioned pictures that training left out, got 0"):
         held_out_gallery(pictures, SIZE)
 
 
