@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
 from tokenloom.scripts.option_types import LEARNING_RATE, NATURAL, POSITIVE, SECONDS, SHARE, out_folder, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.speech_model import SpeechModel
 
-DECODERS = ("ar", "masked", "diffusion")
 RECIPE = (
     *("decoders", "steps", "batch_size", "muon_lr", "adamw_lr", "warmup", "decay", "ema_decay", "bfloat16"),
     *("compile", "seed", "evaluate_every", "checkpoint_every"),
