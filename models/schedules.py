@@ -33,11 +33,16 @@ def trapezoid(steps: int, *, warmup: int, decay: float) -> RateSchedule:
     return factor
 
 
-def falling_times(num_steps: int) -> Tensor:
-    """Times of a sampler of `num_steps` steps: float64 (num_steps + 1,), from 1 (noise) to 0 (data), evenly spaced."""
+def falling_times(num_steps: int, shift: float = 1.0) -> Tensor:
+    """Times of a sampler of `num_steps` steps: float64 (num_steps + 1,), from 1 (noise) to 0 (data).
+
+    They are evenly spaced s, moved to shift s / (1 + (shift - 1) s): with a `shift` above 1 there are more of them near
+    the noise (Esser et al. 2024, arXiv:2403.03206, eq. 23).
+    """
     if num_steps < 1:
         raise ValueError(f"a sampler needs at least 1 step, got {num_steps}")
-    return torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    even = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    return shift * even / (1 + (shift - 1) * even)
 
 
 def cosine_masked_share(t: float) -> float:

@@ -35,7 +35,7 @@ from ..models.transformer import SharedTransformer
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.text import TextTokenizer
 from .draw_codes import AfterStep
-from .sampler_settings import settings_of
+from .sampler_settings import TIME_SHIFT, settings_of
 from .text_to_image import BATCH, Generators, TextToImagePipeline, find_model
 
 CODE = "pipeline.py"
@@ -127,7 +127,7 @@ class TextToImageDiffusionPipeline(DiffusionPipeline):
             TransformerPart(pipeline.transformer),
             ImageTokenizerPart(pipeline.image_tokenizer),
             TextTokenizerPart(pipeline.text_tokenizer),
-            scheduler or FlowMatchEulerDiscreteScheduler(),
+            scheduler or FlowMatchEulerDiscreteScheduler(shift=TIME_SHIFT),
             sorted(pipeline.lexicon),
             pipeline.fingerprints,
             pipeline.writes,

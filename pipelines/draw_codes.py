@@ -17,7 +17,7 @@ from ..models.guidance import image_predictor
 from ..models.schedules import falling_times
 from ..models.transformer import Role, SharedTransformer
 from ..tokenizers.sequence import frame_positions, prompt_batch, text_positions
-from .sampler_settings import SamplerSettings
+from .sampler_settings import TIME_SHIFT, SamplerSettings
 
 Progress = Callable[[int, int], None]  # steps done, and in all
 AfterStep = Callable[[float, Tensor], Tensor]  # time and x (B, N, D) after a step -> x to go on with
@@ -105,17 +105,17 @@ def draw_masked(
     )
 
 
-def evenly(integrate: diffusion.Integrate) -> Solver:
-    """A way to integrate, from diffusion.py, in steps of the same length."""
+def by(integrate: diffusion.Integrate) -> Solver:
+    """A way to integrate, from diffusion.py, at the times that `diffusion` takes."""
 
     def solve(velocity: diffusion.Velocity, noise: Tensor, steps: int, after: AfterStep) -> Tensor:
-        times = falling_times(steps)
+        times = falling_times(steps, TIME_SHIFT)
         return integrate(velocity, noise, times, lambda step, x: after(float(times[step + 1]), x))
 
     return solve
 
 
-SOLVER = evenly(diffusion.multistep)  # used when nothing is said
+SOLVER = by(diffusion.multistep)  # used when nothing is said
 
 
 def draw_diffusion(

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 MAX_STEPS = 1000
+TIME_SHIFT = 1.8  # of the times of `diffusion` (falling_times): most is decided while there is much noise
 MAX_BEST_OF = 256
 
 
@@ -75,7 +76,12 @@ def model_evaluations(decoder: str, settings: SamplerSettings, num_codes: int) -
     To look at one of several drawings counts one more.
     """
     steps = num_codes if decoder == "ar" else settings.num_inference_steps
-    guided = sum(settings.guides(1 - step / steps) for step in range(steps)) if decoder == "diffusion" else steps
+    if decoder == "diffusion":
+        from ..models.schedules import falling_times  # brings torch, and options are parsed without
+
+        guided = sum(map(settings.guides, falling_times(steps, TIME_SHIFT)[:-1].tolist()))
+    else:
+        guided = steps
     return of_several(steps if settings.guidance_scale == 1 else steps + guided, settings)
 
 

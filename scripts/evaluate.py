@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, main_of, open_device
-from tokenloom.scripts.option_types import GUIDANCE, POSITIVE, STEPS, TEMPERATURE, out_folder, seed_number, whole_number
+from tokenloom.scripts.option_types import (
+    GUIDANCE,
+    POSITIVE,
+    SHARE,
+    STEPS,
+    TEMPERATURE,
+    out_folder,
+    seed_number,
+    whole_number,
+)
 from tokenloom.scripts.prompt_options import refuse_unused
 
 if TYPE_CHECKING:
@@ -57,6 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=STEPS, metavar="N", help="of masked and diffusion")
     parser.add_argument("--temperature", type=TEMPERATURE, metavar="T", help="of what is drawn")
     parser.add_argument("--choice-temperature", type=TEMPERATURE, metavar="T", help="of masked")
+    parser.add_argument("--guidance-from", type=SHARE, metavar="TIME", help="of diffusion: noisier steps are unguided")
+    parser.add_argument("--guidance-until", type=SHARE, metavar="TIME", help="of diffusion: clearer ones, too")
     parser.add_argument("--best-of", type=POSITIVE, metavar="N", help="judge the one of N that the model finds truest")
     parser.add_argument("--sweep", action="store_true", help="look for the best settings among usual ones")
     parser.add_argument("--reconstructions", action="store_true", help="judge the image tokenizer; MODEL may be one")
@@ -112,6 +123,8 @@ def settings_in(arguments: argparse.Namespace) -> dict[str, Any]:
         "num_inference_steps": arguments.steps,
         "temperature": arguments.temperature,
         "choice_temperature": arguments.choice_temperature,
+        "guidance_from": arguments.guidance_from,
+        "guidance_until": arguments.guidance_until,
         "best_of": arguments.best_of,
     }
 

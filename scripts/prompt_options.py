@@ -24,6 +24,8 @@ OPTIONS = {  # the fields of SamplerSettings that options set
     "num_inference_steps": "--steps",
     "temperature": "--temperature",
     "choice_temperature": "--choice-temperature",
+    "guidance_from": "--guidance-from",
+    "guidance_until": "--guidance-until",
     "best_of": "--best-of",
 }
 Media = TypeVar("Media")  # a picture, a clip

@@ -14,7 +14,8 @@ from torch import Tensor
 from tests.doubles import SIZE, toy_image_tokenizer, toy_pipeline
 from tokenloom.models.diffusion import euler
 from tokenloom.models.schedules import falling_times
-from tokenloom.pipelines.draw_codes import evenly
+from tokenloom.pipelines.draw_codes import by
+from tokenloom.pipelines.sampler_settings import TIME_SHIFT
 from tokenloom.pipelines.text_to_image import TextToImagePipeline, seeded
 
 diffusers = pytest.importorskip("diffusers")
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 PROMPTS = ["red over green", "blue over white"]
 FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 SCHEDULERS = {
-    "Euler": diffusers.FlowMatchEulerDiscreteScheduler(),
+    "Euler": diffusers.FlowMatchEulerDiscreteScheduler(shift=TIME_SHIFT),
     "Heun": diffusers.FlowMatchHeunDiscreteScheduler(),
     "DPM++": diffusers.DPMSolverMultistepScheduler(**FLOW),
     "UniPC": diffusers.UniPCMultistepScheduler(**FLOW),
@@ -71,8 +72,8 @@ def test_it_is_a_true_pipeline_of_diffusers(pipe):
 def test_the_euler_scheduler_takes_the_steps_of_our_euler(pipe):
     for steps in (1, 7):
         settings = {"num_inference_steps": steps, "guidance_scale": 2.0}
-        torch.testing.assert_close(theirs(pipe, **settings), ours(solver=evenly(euler), **settings))
-    torch.testing.assert_close(theirs(pipe), ours(solver=evenly(euler)))  # and has the same defaults
+        torch.testing.assert_close(theirs(pipe, **settings), ours(solver=by(euler), **settings))
+    torch.testing.assert_close(theirs(pipe), ours(solver=by(euler)))  # and has the same defaults
 
 
 @pytest.mark.parametrize("decoder", ["ar", "masked"])
@@ -106,16 +107,17 @@ def test_inpainting_takes_pictures_and_keeps_what_is_black(pipe):
 
 
 def test_the_callback_sees_every_step_and_may_change_the_latents(pipe):
-    seen = []
+    times: list[float] = []
+    count, dims = pipe.transformer.part.config.num_positions, len(pipe.transformer.part.config.image_levels)
 
     def step_end(pipeline, step, timestep, tensors):
         assert pipeline is pipe
-        seen.append((step, float(timestep), tensors["latents"].shape))
+        assert step == len(times) and tensors["latents"].shape == (2, count, dims)
+        times.append(float(timestep) / 1000)
         return {"latents": torch.zeros_like(tensors["latents"])}
 
     pictures = theirs(pipe, num_inference_steps=4, callback_on_step_end=step_end)
-    count, dims = pipe.transformer.part.config.num_positions, len(pipe.transformer.part.config.image_levels)
-    assert seen == [(step, 1000 - 250 * step, (2, count, dims)) for step in range(4)]
+    assert times == pytest.approx(falling_times(4, TIME_SHIFT)[:-1].tolist(), abs=1e-6)
     torch.testing.assert_close(pictures[0], pictures[1])  # both are what zeros mean
 
 
@@ -149,7 +151,7 @@ def test_every_solver_lands_on_the_data_when_the_path_is_straight(pipe, name):
 
 def test_our_euler_and_that_of_diffusers_agree_on_a_field(pipe):
     noise = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
-    mine = evenly(euler)(normal_velocity, noise, 9, lambda time, x: x)
+    mine = by(euler)(normal_velocity, noise, 9, lambda time, x: x)
     pipe.scheduler = SCHEDULERS["Euler"]
     torch.testing.assert_close(pipe._solve(None, normal_velocity, noise, 9, lambda time, x: x), mine)
 
@@ -168,8 +170,8 @@ def test_every_solver_draws(pipe, name):
 
 
 def test_steps_are_even_where_a_scheduler_lets_us_choose():
-    for name in ("Euler", "UniPC"):
-        sigmas = set_flow_sigmas(SCHEDULERS[name], 5, torch.device("cpu"))
+    for scheduler in (diffusers.FlowMatchEulerDiscreteScheduler(), SCHEDULERS["UniPC"]):
+        sigmas = set_flow_sigmas(scheduler, 5, torch.device("cpu"))
         torch.testing.assert_close(torch.tensor(sigmas), falling_times(5).float(), atol=1e-5, rtol=0)
 
 
@@ -200,7 +202,7 @@ def test_a_folder_of_ours_opens_as_it_is(tmp_path):
     pipe = quiet(TextToImageDiffusionPipeline.from_pretrained(tmp_path, scheduler=SCHEDULERS["DPM++"]))
     assert pipe.scheduler is SCHEDULERS["DPM++"]
     pipe.scheduler = SCHEDULERS["Euler"]
-    torch.testing.assert_close(theirs(pipe), ours(solver=evenly(euler)))
+    torch.testing.assert_close(theirs(pipe), ours(solver=by(euler)))
 
 
 def test_diffusers_opens_the_folder_alone(pipe, tmp_path):

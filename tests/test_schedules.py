@@ -45,6 +45,16 @@ def test_sampling_times_fall_from_exactly_one_to_exactly_zero_in_equal_steps(ste
     torch.testing.assert_close(times.diff(), torch.full((steps,), -1 / steps, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("steps", [1, 3, 16])
+@pytest.mark.parametrize("shift", [1.0, 1.8, 3.0])
+def test_shifted_times_are_those_of_diffusers(steps, shift):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(sigmas=falling_times(steps)[:-1].tolist())
+    torch.testing.assert_close(scheduler.sigmas.double(), falling_times(steps, shift), atol=1e-6, rtol=0)
+
+
 def test_a_sampler_without_steps_is_refused():
     with pytest.raises(ValueError, match="at least 1 step, got 0"):
         falling_times(0)
