@@ -83,9 +83,8 @@ class SpeechRecipe:
 
 
 Prompts = tuple[Tensor, Tensor]  # int64 (B, P), BEGIN first, and bool (B, P)
-Joined = tuple[
-    Tensor, list[int]
-]  # B sounds one after the other, (1, S), and the samples of each: one tensor to hand on
+# B sounds one after the other, (1, S), and the samples of each: one tensor to hand on
+Joined = tuple[Tensor, list[int]]
 
 
 @dataclass(frozen=True)
