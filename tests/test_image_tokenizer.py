@@ -235,6 +235,15 @@ def test_codes_too_many_for_ids_are_told_by_cells():
     torch.testing.assert_close(few.decode_cells(few.encode_cells(images), (10, 9)), few.decode(ids, (10, 9)))
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [torch.full((1, 2, 2, 3), 9), torch.full((1, 2, 2, 3), -1), torch.zeros(1, 2, 2, 3), torch.zeros(2, 2, 3).long()],
+)
+def test_cells_that_cannot_be_are_refused(tokenizer, cells):
+    with pytest.raises(ValueError, match="cells must be"):
+        tokenizer.decode_cells(cells)
+
+
 def test_cells_of_the_linear_start_are_as_wide_as_asked_on_every_axis():
     tokenizer = toy_image_tokenizer(alive=False, levels=(255, 201, 151))
     squares = rearrange(toy_pictures(), "N C (h p) (w q) -> (N h w) (C p q)", p=4, q=4)

@@ -224,6 +224,10 @@ class ImageTokenizer(nn.Module, Pretrained):
     @torch.no_grad()
     def decode_cells(self, cells: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
         """As `decode`, of int64 cells (B, h, w, D)."""
+        if cells.ndim != 4 or cells.shape[3] != len(self.config.levels):
+            raise ValueError(f"cells must be (B, h, w, {len(self.config.levels)}), got {tuple(cells.shape)}")
+        if cells.dtype != torch.int64 or bool(((cells < 0) | (cells >= self.quantizer.levels)).any()):
+            raise ValueError(f"cells must be int64 below the levels {self.config.levels}, got {cells.dtype}")
         if size is not None:
             check_size(size, self.grid(size), cells[..., 0])
         return self._decoded(self.quantizer.midpoints(cells), size)
