@@ -289,6 +289,7 @@ def model(tmp_path_factory) -> str:
 
 def test_the_command_prints_a_table_and_writes_every_verdict(model, tmp_path, capsys):
     words = ["--decoder", "masked,diffusion", "--prompts-per-kind", "2", "--new", "--seeds", "0,3", "--steps", "2"]
+    words += ["--guidance-from", "0.9", "--guidance-until", "0.2"]
     assert cli.main(["evaluate", model, *words, "--out", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "evaluation.json").read_text())
     results = report["results"]
@@ -297,6 +298,8 @@ def test_the_command_prints_a_table_and_writes_every_verdict(model, tmp_path, ca
     ]
     assert [len(r["verdicts"]) for r in results] == [24, 16, 24, 16]
     assert results[0]["verdicts"][12]["seed"] == 3 and results[0]["settings"]["num_inference_steps"] == 2
+    assert [results[2]["settings"][name] for name in ("guidance_from", "guidance_until")] == [0.9, 0.2]
+    assert results[2]["model_evaluations"] == 3  # of two steps, at 1 and 0.64, one is guided
     assert {path.name for path in tmp_path.iterdir()} == {
         "evaluation.json",
         *(f"{decoder}-{prompts}.png" for decoder in ("masked", "diffusion") for prompts in ("known", "new")),

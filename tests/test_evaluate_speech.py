@@ -14,7 +14,7 @@ from tokenloom.pipelines.evaluate_speech import Heard, answers, only_digits, rea
 from tokenloom.pipelines.spoken_digits import DigitStrings, DigitSums
 from tokenloom.pipelines.text_to_image import seeded
 from tokenloom.pipelines.text_to_speech import TextToSpeechPipeline
-from tokenloom.scripts import cli
+from tokenloom.scripts import cli, train_digit_judge
 from tokenloom.scripts import evaluate_speech as command
 from tokenloom.scripts.cli import main_of
 
@@ -127,3 +127,22 @@ def test_judges_that_are_not_there_are_told(digits, tmp_path, capsys):
     run = ["evaluate-speech", str(tmp_path / "model"), "--digits", str(digits), "--judges", str(tmp_path)]
     assert cli.main(run) == 1
     assert "must hold a folder with a judge for each speaker" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_judges_of_strangers_and_of_acquaintances_are_trained_and_tried(digits, tmp_path, capsys):
+    words = ["--data", str(digits), "--steps", "1", "--strings", "1"]
+    assert (
+        main_of(train_digit_judge.build_parser, train_digit_judge.run, [*words, "--out", str(tmp_path / "each")]) == 0
+    )
+    one = [*words, "--acquainted", "--out", str(tmp_path / "all")]
+    assert main_of(train_digit_judge.build_parser, train_digit_judge.run, one) == 0
+    assert "mean: real " in capsys.readouterr().out
+    for folder in ("each", "all"):
+        scores = json.loads((tmp_path / folder / "judges.json").read_text())
+        assert set(scores) == set(SPEAKERS) and set(scores["bo"]) == {"real", *(f"{k} codebooks" for k in (2, 4, 6, 8))}
+    for folder in (tmp_path / "each" / "ann", tmp_path / "each" / "bo", tmp_path / "all"):
+        assert DigitRecognizer.from_pretrained(folder).config == DigitRecognizerConfig()
+    with pytest.raises(SystemExit, match="2"):
+        main_of(train_digit_judge.build_parser, train_digit_judge.run, [*one, "--speakers", "eve"])
+    assert "must be some of ann, bo, got eve" in capsys.readouterr().err

@@ -6,6 +6,7 @@ the files that the map lacks into the README, each with the first sentence of it
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -39,10 +40,13 @@ each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.rel
 
 def tracked() -> list[Path]:
     """The files that git knows, or all files of the rooms where the source came without git."""
-    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listing.returncode == 0:
-        return [path for name in listing.stdout.split("\0") if name and (path := ROOT / name).is_file()]
-    return [*SOURCES, *(ROOT / "tests").glob("*.py"), *(path for path in ROOT.iterdir() if path.is_file())]
+    if shutil.which("git"):
+        listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+        if listing.stdout:  # nothing in a copy that lies in somebody's repository
+            return [path for name in listing.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+    made = {"PKG-INFO", "setup.cfg"}  # by setuptools, for a source distribution
+    files = (path for path in ROOT.iterdir() if path.is_file() and path.name not in made)
+    return [*SOURCES, *(ROOT / "tests").glob("*.py"), *files]
 
 
 # ----------------------------------------------------------------------------------------------------------- imports
@@ -210,7 +214,7 @@ def files_of_the_map() -> dict[str, list[str]]:
     """Folder ("" for the root) -> what stands in it, as the map lists it."""
     rooms = {room: sorted(file.name for file in (ROOT / room).glob("*.py")) for room in ROOMS}
     rooms["models"] += sorted(f"weights/{path.name}/" for path in WEIGHTS.glob("*/"))
-    visible = (path.name for path in ROOT.iterdir() if path.is_file() and not path.name.startswith("."))
+    visible = (path.name for path in tracked() if path.parent == ROOT and not path.name.startswith("."))
     return {**rooms, "tests": [], "": [*sorted(visible), ".ci/run"]}
 
 

@@ -121,3 +121,7 @@ def test_the_command_compares_every_picture_and_names_those_it_cannot(tmp_path, 
     assert {*report["mean"]["others"]} == {*OTHERS} >= {"WebP"} and all(f"{name} PSNR" in lines[0] for name in OTHERS)
     with Image.open(tmp_path / "out" / "00001.png") as sheet:
         assert sheet.size == (3 * 48 + 2 * 4, 32)
+    words = [*words[:-1], tmp_path / "searched", "--search", 5]
+    assert cli.main_of(rate_distortion.build_parser, rate_distortion.run, [*map(str, words)]) == 1
+    searched = json.loads((tmp_path / "searched" / "rate_distortion.json").read_text())["pictures"]
+    assert all(searched[f"{n}.png"]["ours"]["psnr"] > psnrs[n] for n in range(2))

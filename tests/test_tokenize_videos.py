@@ -214,18 +214,21 @@ def test_a_fault_before_or_after_any_write_or_rename_changes_no_byte(folder, tmp
 
 KILLED = """
 import sys, time
+from pathlib import Path
 from tests.test_tokenize_files import ColorTokenizer
 from tests.test_tokenize_videos import FramesTokenizer, videos
 from tokenloom.pipelines import tokenize_files
 from tokenloom.pipelines.workers import here, processes
 
+folder, out, workers, done = sys.argv[1:]
+
 class Slow(ColorTokenizer):
     def encode(self, images):
-        time.sleep(0.02)
+        while len(list(Path(out, "video").glob("shard-*"))) >= int(done):
+            time.sleep(0.01)  # until the kill comes
         return super().encode(images)
 
 tokenize_files.SHARD_CLIPS = 2
-folder, out, workers = sys.argv[1:]
 videos([folder], out, FramesTokenizer(Slow()), crew=processes(2) if workers == "2" else here)
 """
 
@@ -237,8 +240,8 @@ def test_three_real_kills_change_no_byte(folder, tmp_path, monkeypatch, workers)
     monkeypatch.setattr("tokenloom.pipelines.tokenize_files.SHARD_CLIPS", 2)
     videos([folder], tmp_path / "reference")
     out = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, str(folder), str(out), workers]
     for done in (0, 1, 2):  # shards that are there when the kill comes
+        command = [sys.executable, "-c", KILLED, str(folder), str(out), workers, str(done)]
         with subprocess.Popen(command, cwd=Path(__file__).parent.parent, stderr=subprocess.PIPE) as process:
             while not (out / "video").is_dir() or len(list((out / "video").glob("shard-*"))) < done:
                 assert process.poll() is None, process.stderr.read().decode()

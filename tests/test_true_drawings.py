@@ -104,6 +104,21 @@ def test_a_folder_that_holds_drawings_takes_no_others(tmp_path, world):
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+def test_the_command_writes_shards_that_training_reads(tmp_path, monkeypatch, capsys):
+    toy_pipeline(image_grid=(4, 4)).save_pretrained(tmp_path / "model")
+    drawings = [TrueDrawing(f"drawing {n}", torch.full((4, 4), n)) for n in range(6)]
+    monkeypatch.setattr("tokenloom.pipelines.true_drawings.true_drawings", lambda *rest, **how: iter(drawings))
+    out = tmp_path / "own"
+    words = ["draw-shards", str(tmp_path / "model"), "--per-kind", "1", "--out", str(out)]
+    assert cli.main(words) == 0 and "6 true drawings of 6 wanted" in capsys.readouterr().out
+    source = open_training_source([str(out)], 16, 0, toy_pipeline(image_grid=(4, 4)).image_tokenizer)
+    codes, captions = source(0, 4)
+    assert {c: ids.unique().tolist() for ids, c in zip(codes, captions, strict=True)} == {
+        c: [int(c.split()[1])] for c in captions
+    }
+    assert cli.main(words) == 1 and "holds token shards already" in capsys.readouterr().err
+
+
 def test_a_model_that_draws_nothing_true_is_told_in_one_line(tmp_path, capsys):
     toy_pipeline(image_grid=(4, 4)).save_pretrained(tmp_path / "model")
     words = ["draw-shards", str(tmp_path / "model"), "--per-kind", "1", "--out", str(tmp_path / "out")]
