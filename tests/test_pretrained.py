@@ -59,6 +59,16 @@ def test_what_was_saved_comes_back_ready_to_use(make, tmp_path):
     assert all(torch.equal(back.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    """A float16 overflows, or a training went astray: what such a model draws would be nonsense without an error."""
+    model = toy_image_tokenizer()
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[1] = value
+    model.save_pretrained(tmp_path)
+    assert "must hold finite numbers" in refusal(tmp_path)
+
+
 def test_a_folder_holds_weights_a_config_and_a_card_and_nothing_else(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     assert json.loads((saved / "config.json").read_text())["stride"] == 4

@@ -172,7 +172,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Copy the tensors of a safetensors file into `module`, in the module's own type.
 
     Raises:
-        ValueError: the file is missing, broken or too large, or its tensors are not those of the module.
+        ValueError: the file is missing, broken or too large, or its tensors are not those of the module, or not finite.
     """
     if not path.is_file():
         raise ValueError(f"weights must lie in {path.name}, but {path} is missing; save the model again")
@@ -186,4 +186,6 @@ def load_weights(module: nn.Module, path: Path) -> None:
     wrong = sorted(own.keys() ^ tensors.keys()) or [n for n in own if own[n].shape != tensors[n].shape]
     if wrong:
         raise ValueError(f"{path} does not fit its config.json: tensor {wrong[0]!r} is missing, unknown or misshapen")
+    if endless := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        raise ValueError(f"{path} must hold finite numbers, and {endless[0]!r} does not: its training went astray")
     module.load_state_dict(tensors)
