@@ -1,5 +1,6 @@
 """Laws of the benchmark: who is compared with whom, and fairly. What it measures is nobody's law."""
 
+import subprocess
 import sys
 
 import pytest
@@ -54,10 +55,17 @@ def test_a_section_says_that_its_peer_is_missing(monkeypatch, capsys):
 def test_cold_start_without_shipped_weights_says_that_no_picture_was_drawn(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(benchmark, "ROOT", tmp_path)
     ran = []
-    monkeypatch.setattr(benchmark.subprocess, "run", lambda words, **options: ran.append(words))
+
+    def run(words, **options):
+        ran.append(words)
+        return subprocess.CompletedProcess(words, len(ran) // 7, stderr="warning\nit broke\n")
+
+    monkeypatch.setattr(benchmark.subprocess, "run", run)
     assert main(["benchmark", "cold-start", "--rounds", "2"]) == 0
     assert len(ran) == 3 * 2  # a warm-up and two rounds of two commands
     assert "no picture was drawn" in capsys.readouterr().out
+    assert main(["benchmark", "cold-start"]) == 1
+    assert capsys.readouterr().err.endswith("--help must run, and ended with 1: it broke\n")
 
 
 def test_clips_to_tokens_are_judged_by_the_slower_part(monkeypatch):
