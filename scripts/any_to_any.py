@@ -13,10 +13,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
+from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device, refuse_to_lose
 from tokenloom.scripts.option_types import GUIDANCE, STEPS, TEMPERATURE, out_file, seed_number
-from tokenloom.scripts.prompt_options import check_out
+from tokenloom.scripts.prompt_options import check_out, refuse_unused
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.prompt_items import Medium
@@ -27,7 +27,7 @@ WRITTEN = {  # what --to names -> its name in messages, and the suffixes of --ou
     "video": ("clip", (".mp4", ".gif")),
     "audio": ("sound", (".wav", ".flac", ".ogg", ".mp3")),
 }
-SETTINGS = {"guidance_scale": "--guidance-scale", "num_inference_steps": "--steps", "temperature": "--temperature"}
+SETTINGS = ("guidance_scale", "num_inference_steps", "temperature")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -89,9 +89,11 @@ def check_usage(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--out is needed with --to {arguments.to}")
     if arguments.to == "text" and arguments.decoder != "ar":
         raise UsageError(f"text is written by ar, got --decoder {arguments.decoder}; leave it out")
-    used = ("temperature",) if arguments.to == "text" else USED_BY[arguments.decoder]
-    for name in given(arguments, *SETTINGS).keys() - used:
-        raise UsageError(f"{SETTINGS[name]} is no setting of {arguments.to} by {arguments.decoder}; leave it out")
+    settings, decoders = given(arguments, *SETTINGS), [arguments.decoder]
+    if arguments.to == "text":
+        settings.pop("temperature", None)  # the only setting of writing
+        decoders = []
+    refuse_unused(settings, decoders, f"{arguments.to} by {arguments.decoder}")
     if arguments.out is not None:
         check_out(arguments.out, *WRITTEN[arguments.to], several=False)
 
