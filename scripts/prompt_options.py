@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tokenloom.data.progress import Progress
     from tokenloom.pipelines.draw_files import Drawing
 
-INDEX = "index.jsonl"  # as draw_files.py names it
 MAX_FILES = 100_000  # that five digits name
 MAX_PROMPTS_BYTES = 64 << 20
 MAX_WORDS = 20  # that a warning names
@@ -115,8 +114,11 @@ def check_out(out: Path, thing: str, suffixes: Sequence[str], several: bool) -> 
         raise UsageError(
             f"--out must be a file that ends in {' or '.join(suffixes)} when one {thing} is drawn, got {out}"
         )
-    if several and (out / INDEX).exists():
-        raise UsageError(f"{out} holds {thing}s already, as {INDEX} there tells; remove it, or name another folder")
+    if several:
+        from tokenloom.pipelines.draw_files import INDEX
+
+        if (out / INDEX).exists():
+            raise UsageError(f"{out} holds {thing}s already, as {INDEX} there tells; remove it, or name another folder")
     (out if several else out.parent).mkdir(parents=True, exist_ok=True)
 
 

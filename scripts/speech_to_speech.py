@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
 from tokenloom.scripts.option_types import TEMPERATURE, out_folder, seed_number
+from tokenloom.scripts.prompt_options import check_out
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,16 +34,17 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.data.files import json_line, write_atomically
     from tokenloom.data.find_files import find_files
     from tokenloom.data.write_audio import write_audio
+    from tokenloom.pipelines.draw_files import INDEX
     from tokenloom.pipelines.hear_files import answers
     from tokenloom.pipelines.text_to_speech import SpeechToSpeechPipeline
 
     files = find_files(arguments.files, "audio")
     if any(file.parent.resolve() == arguments.out.resolve() for file in files.values()):
         raise UsageError(f"--out {arguments.out} holds what is to be heard, which may be lost; name another folder")
+    check_out(arguments.out, "answer", [], several=True)
     pipeline = SpeechToSpeechPipeline.from_pretrained(arguments.model).to(open_device(arguments.device))
     rate = pipeline.model.audio_tokenizer.sample_rate
     how = {"decoder": arguments.decoder, "temperature": arguments.temperature}
-    arguments.out.mkdir(parents=True, exist_ok=True)
     lines: list[bytes] = []
     try:
         for number, found in enumerate(answers(pipeline, files.values(), seed=arguments.seed, **how)):
@@ -56,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
     finally:
         if lines:
-            write_atomically(arguments.out / "index.jsonl", b"".join(lines))
+            write_atomically(arguments.out / INDEX, b"".join(lines))
     print(f"{arguments.out}: {len(lines)} of {len(files)} recordings answered")
     return int(len(lines) < len(files))
 

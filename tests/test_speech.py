@@ -234,6 +234,10 @@ def test_speech_to_speech_answers_each_file(saved, tmp_path):
     heard = read_audio(folder / "b.wav", sample_rate=16_000)
     expected = pipeline([heard], generator=seeded(2, 1)).sounds[0]
     torch.testing.assert_close(read_audio(out / "00001.wav", sample_rate=16_000), expected, atol=1e-4, rtol=0)
+    before = (out / "00001.wav").read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["speech-to-speech", str(folder), "--model", str(saved), "--out", str(out), "--seed", "5"])
+    assert (out / "00001.wav").read_bytes() == before
 
 
 def test_a_model_of_other_steps_hears_as_long_as_it_knows(tmp_path):
