@@ -90,7 +90,7 @@ class ShardWriter:
 
         `encode_all` gets one source for each content that has no ids yet, and gives tokens for each in the same order,
         or the error by which that content is skipped. A shard is written as soon as its tokens are there. `failed` are
-        inputs that never became sources, name -> reason, recorded with the others; what can not be read this time, such
+        inputs that never became sources, name -> reason, recorded with the others; what cannot be read this time, such
         as a disk that is not mounted, keeps the ids that it has.
 
         Raises:
@@ -129,10 +129,8 @@ class ShardWriter:
             good = [source for source in sources if source.sha256 not in reasons]
             summary.files = len(good)
             summary.failed |= {s.name: reasons[s.sha256] for s in sources if s.sha256 in reasons}
-            without_ids = {
-                name: reason for name, reason in summary.failed.items() if name not in {s.name for s in kept}
-            }
-            self._write_manifest(shards, good, without_ids)
+            without_ids = summary.failed.keys() - {source.name for source in kept}
+            self._write_manifest(shards, good, {name: summary.failed[name] for name in without_ids})
             for outdated in set(shard_paths(self.folder)) - set(shards):
                 outdated.unlink()
         return summary
