@@ -26,13 +26,15 @@ SMALLEST_TEMPERATURE = 1e-3  # below, the likeliest point has all the weight alr
 def evidence(x: Tensor, time: Tensor, codebook: Tensor) -> Tensor:
     """log N(x_t; (1 - t) c, t^2) for every point c of `codebook` (V, D), up to what does not depend on c.
 
-    `x` (B, N, D) at `time` (B,) -> (B, N, V).
+    `x` (B, N, D) at `time` (B,) -> (B, N, V). As t falls these reach hundreds of nats, of which bfloat16 would leave
+    whole nats uncertain: no autocast reaches them.
     """
     t = time.clamp(min=SMALLEST_TIME).view(-1, 1, 1)
     # (1 - t) / t^2 (x.c - (1 - t) |c|^2 / 2), as one product: |c|^2 is one dimension more of c
     seen = torch.cat([x, ((t - 1) / 2).expand(*x.shape[:-1], 1)], dim=-1)
     points = torch.cat([codebook, codebook.square().sum(1, keepdim=True)], dim=1)  # (V, D + 1)
-    return torch.matmul((1 - t) / t**2 * seen, points.T)
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.matmul((1 - t) / t**2 * seen, points.T)
 
 
 def velocity_field(logits: Callable[[Tensor, Tensor], Tensor], codebook: Tensor, temperature: float = 1.0) -> Velocity:

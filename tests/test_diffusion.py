@@ -144,6 +144,13 @@ def test_evidence_is_the_gaussian_likelihood_up_to_a_constant(time):
     torch.testing.assert_close(ours.log_softmax(-1), theirs.log_softmax(-1), atol=1e-9, rtol=1e-9)
 
 
+def test_no_autocast_reaches_the_evidence():
+    x, time, points = random(2, 9, 4).float(), torch.tensor([0.05, 0.6]), random(64, 4).float()
+    plain = evidence(x, time, points)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(evidence(x, time, points), plain)
+
+
 def test_at_time_one_there_is_no_evidence_and_near_zero_it_is_certain():
     ids = torch.tensor([[0, 1, 2, 3]])
     assert (evidence(random(1, 4, 2), torch.ones(1), CODEBOOK) == 0).all()
