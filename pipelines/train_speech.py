@@ -3,7 +3,7 @@
 A step learns one of these tasks (see speech_batches.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +31,7 @@ from .train_loop import LoopConfig, train
 
 WATCHED = 4  # texts of the validation data that are said at each evaluation
 MAX_SCORES = 1 << 31  # bytes of the attention of a batch in a layer
+LENGTH_SHARE = 0.1  # weight of the cross-entropy of the lengths
 SHOWN = 8000  # samples of the narrowest spectrogram
 
 Score = Callable[[SpeechModel], dict[str, float]]
@@ -68,6 +69,12 @@ def plan(model: SharedTransformer, recipe: SpeechRecipe, mean_steps: float) -> s
     )
 
 
+def descended(losses: Mapping[str, Tensor]) -> Tensor:
+    """What training descends: the mean of the decoders' losses, and a little of that of the lengths."""
+    decoders = [value for name, value in losses.items() if name != "length"]
+    return torch.stack(decoders).mean() + LENGTH_SHARE * losses.get("length", torch.zeros(()))
+
+
 class SpeechBatchLoss:
     """(module, number) -> what training descends on that batch, and the losses that it is made of."""
 
@@ -82,9 +89,7 @@ class SpeechBatchLoss:
             self.compiled = True
         with plain_products(), torch.autocast(model.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
             values = module(batch, generator_of(self.recipe.seed, number))
-        decoders = [value for name, value in values.items() if name != "length"]
-        total = torch.stack(decoders).mean() + 0.1 * values.get("length", torch.zeros(()))
-        return total, {name: float(value.detach()) for name, value in values.items()}
+        return descended(values), {name: float(value.detach()) for name, value in values.items()}
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export_shards", "write token shards as WebDataset tars, or for Hugging Face datasets"),
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts, pictures, clips or sounds on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
+    "train-mixed": ("train_mixed", "train one transformer on pictures, clips and sounds together, from any to any"),
     "train-picture-judge": ("train_picture_judge", "train the judge that evaluate-names asks"),
     "train-embed": ("train_embed", "train the head that makes the vectors, on a transformer that stays as it is"),
     "train-speech": ("train_speech", "train the shared transformer to say, to write down and to answer speech"),

@@ -4,6 +4,7 @@ Fresh networks start at zero in places, so that a law could hold for no reason: 
 Nothing here touches torch's global generator.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import permutations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from tokenloom.data.loader import generator_of
 from tokenloom.models.attention import KVCache
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
+from tokenloom.pipelines.speech_sources import Recording
 from tokenloom.pipelines.text_to_image import TextToImagePipeline, words_of
 from tokenloom.pipelines.train_reconstruction import to_range
 from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
@@ -31,6 +33,7 @@ LEVELS = (4, 3)
 GRID = (2, 2)
 SIZE = 8  # pixels per side of a toy picture: GRID codes of 4 x 4 pixels
 COLORS = {"red": (250, 20, 20), "green": (200, 230, 40), "blue": (40, 60, 220), "white": (250, 250, 250)}
+TONES = {"low": 200.0, "middle": 500.0, "high": 1500.0}  # hertz
 CAPTIONS = tuple(f"{above} over {below}" for above, below in permutations(COLORS, 2))
 
 
@@ -180,3 +183,15 @@ def prompt_of(model: SharedTransformer, tokens: Sequence[Sequence[int]], padding
     real = torch.cat([real, real.new_zeros(len(real), padding)], dim=1)
     cache = model.prefill(ids, text_positions(ids.shape[1]), real)
     return cache, media_positions(model.config.image_grid) + real.sum(1)[:, None, None]
+
+
+def tone(name: str) -> Recording:
+    """A tenth of a second, and ann who says its name."""
+    sound = 0.3 * torch.sin(2 * math.pi * TONES[name] / 16_000 * torch.arange(1600))
+    return Recording(sound[None], name, "ann")
+
+
+def tones(number: int, count: int) -> list[Recording]:
+    """A SpeechSource: the three in turn, from one further in each batch."""
+    names = [list(TONES)[(number + index) % len(TONES)] for index in range(count)]
+    return [tone(name) for name in names]

@@ -1,12 +1,11 @@
 """Laws of training on speech: batches by number alone, tasks in their shares, resumed to the bit, and it learns."""
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.doubles import awaken, toy_audio_tokenizer, toy_units_tokenizer
+from tests.doubles import TONES, awaken, tone, tones, toy_audio_tokenizer, toy_units_tokenizer
 from tokenloom.data.write_audio import write_audio
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
 from tokenloom.pipelines.checkpoint import load_checkpoint
@@ -18,18 +17,6 @@ from tokenloom.pipelines.train_loop import TrainingError
 from tokenloom.pipelines.train_speech import train_speech
 from tokenloom.scripts import cli
 from tokenloom.tokenizers.text import TextTokenizer
-
-TONES = {"low": 200.0, "middle": 500.0, "high": 1500.0}
-
-
-def tone(name: str) -> Recording:
-    sound = 0.3 * torch.sin(2 * math.pi * TONES[name] / 16_000 * torch.arange(1600))
-    return Recording(sound[None], name, "ann")
-
-
-def tones(number: int, count: int) -> list[Recording]:
-    names = [list(TONES)[(number + index) % len(TONES)] for index in range(count)]
-    return [tone(name) for name in names]
 
 
 def answers(number: int, count: int) -> list[tuple[Recording, Recording]]:

@@ -1,0 +1,142 @@
+"""Train one transformer on pictures, clips and sounds together, each with its texts, so that it goes from any to any.
+
+A step learns one pair of modalities, drawn by a table of shares (see mixed_batches.py); pictures, clips and what is
+said are learned by every decoder. Batch and noise are functions of the step alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..data.loader import generator_of
+from ..models.attention import plain_products
+from ..models.mixed_objectives import MixedLosses
+from ..models.optimizers import muon_and_adamw
+from ..models.schedules import trapezoid
+from .clip_sources import ClipSource
+from .mixed_batches import MixedBatches, MixedRecipe
+from .mixed_model import MixedModel
+from .picture_sources import VALIDATION_NUMBER, PictureSource
+from .speech_batches import SpeechBatches, SpeechData
+from .text_to_image import words_of
+from .train_loop import LoopConfig, train
+from .train_model import Evaluation, standardize
+from .train_speech import SpeechEvaluation, check_sounds, descended
+from .training_batches import Batches
+
+
+class MixedBatchLoss:
+    """(module, number) -> what training descends on that batch, and the losses that it is made of, by their pair."""
+
+    def __init__(self, batches: MixedBatches):
+        self.batches, self.recipe = batches, batches.recipe
+
+    def __call__(self, module: nn.Module, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        mixed, device = self.batches(number), self.batches.pictures.device
+        with plain_products(), torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            values = module(mixed.batch, generator_of(self.recipe.seed, number))
+        return descended(values), {f"{mixed.pair}/{name}": value.detach() for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class MixedEvaluation:
+    """(module, step) -> the figures of pictures and clips, and those of sounds; each writes samples in its folder."""
+
+    pictures: Evaluation
+    sounds: SpeechEvaluation
+
+    def __call__(self, module: nn.Module, step: int) -> dict[str, float]:
+        parts = {"pictures": self.pictures(module, step), "sounds": self.sounds(module, step)}
+        return {f"{part}/{name}": value for part, figures in parts.items() for name, value in figures.items()}
+
+
+def plan(model: MixedModel, recipe: MixedRecipe) -> str:
+    """What is about to happen: parameters, and the mixing table."""
+    parameters = sum(parameter.numel() for parameter in model.transformer.parameters())
+    pairs = "".join(
+        f"\n  {pair.replace('-', ' -> '):16}{share:6.1%} of the steps" for pair, share in recipe.mix.items()
+    )
+    return (
+        f"transformer: {parameters / 1e6:.2f} M parameters; decoders {', '.join(recipe.decoders)}; "
+        f"{recipe.steps} steps of {recipe.batch_size}{pairs}"
+    )
+
+
+def train_mixed(
+    model: MixedModel,
+    recipe: MixedRecipe,
+    source: PictureSource,
+    data: SpeechData,
+    out: Path,
+    *,
+    clips: ClipSource | None = None,
+    sample_prompts: Sequence[str] = (),
+    resume: bool = False,
+    fresh: bool = True,
+    workers: int = 0,
+    say: Callable[[str], None] = print,
+) -> MixedModel:
+    """Train the transformer of `model` and return the model with the average of its weights.
+
+    Checkpoints, curves and samples are written under `out`. `fresh` sets the statistics of the latents first; leave it
+    out for a transformer that knows them. `workers` processes draw and read the batches ahead.
+
+    Raises:
+        ValueError: see `check_sounds`.
+        TrainingError: see `train`.
+    """
+    check_sounds(model.speech, recipe.of_sounds)
+    transformer, images, texts = model.transformer, model.pictures.image_tokenizer, model.pictures.text_tokenizer
+    first = data.said(VALIDATION_NUMBER - 1, 64)
+    if fresh:
+        standardize(transformer, images, source)
+        sounds = model.speech.encode([one.sound for one in first])
+        transformer.sound.standardize(sounds.codes[sounds.real])
+    captions = chain(source.captions(), clips.captions() if clips else (), data.texts())
+    words = {word for caption in captions for word in words_of(caption)}
+    tasks, voices = recipe.of_sounds.shares, {one.speaker for one in first if one.speaker}
+
+    def model_of(module: nn.Module) -> MixedModel:
+        trained = cast(MixedLosses, module).model
+        return model.knowing(trained, words=words, voices=voices, tasks=tasks, writes=recipe.text_share > 0)
+
+    pictures = Batches(source, clips, images, texts, transformer, recipe)
+    speech = SpeechBatches(model.speech, recipe.of_sounds, data)
+    losses = MixedLosses(transformer, recipe.decoders)
+    say(plan(model, recipe))
+    average = train(
+        losses,
+        MixedBatchLoss(MixedBatches(pictures, speech, recipe, workers=workers)),
+        muon_and_adamw(
+            transformer.blocks,
+            losses,
+            muon_lr=recipe.muon_lr,
+            adamw_lr=recipe.adamw_lr,
+            dtype=torch.bfloat16 if recipe.bfloat16 else torch.float32,
+        ),
+        LoopConfig(
+            steps=recipe.steps,
+            schedule=trapezoid(recipe.steps, warmup=recipe.warmup, decay=recipe.decay),
+            ema_decay=recipe.ema_decay,
+            evaluate_every=recipe.evaluate_every,
+            checkpoint_every=recipe.checkpoint_every,
+        ),
+        out,
+        evaluate=MixedEvaluation(
+            Evaluation(pictures, lambda module: model_of(module).pictures, out / "pictures", sample_prompts, None),
+            SpeechEvaluation(speech, lambda module: model_of(module).speech, out / "sounds", None),
+        ),
+        state={
+            "config": asdict(transformer.config),
+            "recipe": asdict(recipe),
+            "fingerprints": model.speech.fingerprints | model.pictures.fingerprints,
+        },
+        resume=resume,
+        say=say,
+    )
+    return model_of(average)
