@@ -31,10 +31,9 @@ def hear_file(file: Path, model: SpeechModel) -> Tensor:
     Raises:
         MediaError: it cannot be read, or is longer than the model knows.
     """
-    rate, longest = model.audio_tokenizer.sample_rate, model.transformer.config.sound_steps
-    seconds = longest / model.steps_per_second
+    rate, seconds = model.audio_tokenizer.sample_rate, model.max_seconds
     sound = read_audio(file, sample_rate=rate, stop=seconds + 1)
-    if model.audio_tokenizer.grid((sound.shape[1],))[1] > longest:
+    if sound.shape[1] > round(seconds * rate):
         raise MediaError(str(file), f"the model hears {seconds:g} seconds at most; cut it")
     return sound
 

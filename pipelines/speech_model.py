@@ -4,6 +4,8 @@ B sounds, S samples, t steps, K codebooks. The transformer may take fewer codebo
 ones are a code of their own, at a lower bit rate.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
@@ -148,6 +150,17 @@ class SpeechModel:
         rate, grid = self.audio_tokenizer.sample_rate, self.audio_tokenizer.grid
         return (grid((11 * rate,))[1] - grid((rate,))[1]) / 10
 
+    @property
+    def max_seconds(self) -> float:
+        """Of the longest sound that fits into the steps that the transformer knows."""
+        steps, rate, grid = (
+            self.transformer.config.sound_steps,
+            self.audio_tokenizer.sample_rate,
+            self.audio_tokenizer.grid,
+        )
+        beyond = range(math.ceil((steps + 1) / self.steps_per_second * rate) + 1)
+        return (bisect_right(beyond, steps, key=lambda samples: grid((samples,))[1]) - 1) / rate
+
     def check_task(self, task: str) -> None:
         """Refuse what the model was not trained for.
 
@@ -175,8 +188,9 @@ class SpeechModel:
         lengths = torch.tensor([self.audio_tokenizer.grid((sound.shape[1],))[1] for sound in sounds])
         longest = self.transformer.config.sound_steps
         if int(lengths.max()) > longest:
-            seconds = longest / self.steps_per_second
-            raise ValueError(f"a sound may have {longest} steps, {seconds:.3g} s, got {int(lengths.max())}; cut it")
+            raise ValueError(
+                f"a sound may have {longest} steps, {self.max_seconds:.4g} s, got {int(lengths.max())}; cut it"
+            )
         samples = max(sound.shape[1] for sound in sounds)
         # Padded as the tokenizer does it at the end of a sound, so that its codes do not depend on its batch.
         padded = [F.pad(sound, (0, samples - sound.shape[1]), mode="replicate") for sound in sounds]

@@ -194,7 +194,7 @@ class TextToSpeechPipeline(_SpeechPipeline):
     def _steps(self, seconds: float | None) -> int | None:
         if seconds is None:
             return None
-        longest = self.model.transformer.config.sound_steps / self.model.steps_per_second
+        longest = self.model.max_seconds
         if not 0 < seconds <= longest:
             raise ValueError(f"seconds must be above 0 and at most {longest:g}, got {seconds:g}; shorten it")
         rate = self.model.audio_tokenizer.sample_rate

@@ -20,7 +20,7 @@ from ..data.clip_parser import parse_clip
 from ..data.clip_render import render_clip
 from ..data.media import to_uint8
 from ..data.scene_captions import Request
-from ..data.scene_clips import CLIP_KINDS, clip_prompts, draw_clip
+from ..data.scene_clips import CLEAR_TURNS, CLIP_KINDS, clip_prompts, draw_clip
 from ..data.scene_detector import check, detect, shares
 from ..data.scene_parser import parse
 from ..data.scenes import HELD_OUT_KINDS, KINDS, SceneObject, draw_example, is_held_out, prompts, render
@@ -78,9 +78,19 @@ def _scene_shows_held_out(picture: np.ndarray) -> bool:
     return is_held_out([SceneObject(str(f.shape), str(f.color), f.width, f.x, f.y) for f in found])
 
 
+def _colors(picture: np.ndarray) -> dict[str, str]:
+    """Of each shape that is seen, its color."""
+    return {str(item.shape): item.color for item in detect(picture).objects if item.shape and item.color}
+
+
 def _clip_shows_held_out(clip: np.ndarray) -> bool:
-    """By its first and its last frame: between them nothing may turn into what neither shows."""
-    return _scene_shows_held_out(clip[0]) or _scene_shows_held_out(clip[-1])
+    """In its first or its last frame, or half-way, in what turns from the one color to the other."""
+    first, last = (_colors(frame) for frame in clip[[0, -1]])
+    turns = [
+        (shape, (first[shape], last[shape])) for shape in first.keys() & last.keys() if first[shape] != last[shape]
+    ]
+    hidden = any(turn not in CLEAR_TURNS[shape] for shape, turn in turns)
+    return hidden or _scene_shows_held_out(clip[0]) or _scene_shows_held_out(clip[-1])
 
 
 def _scene_example(generator: torch.Generator, kind: str, size: int) -> tuple[Request, np.ndarray]:

@@ -78,9 +78,20 @@ def test_seconds_say_how_long_a_sound_is(decoder):
 
 def test_seconds_that_a_sound_cannot_last_are_refused():
     pipeline = TextToSpeechPipeline(toy_model())
-    for seconds in (0, -1.0, 99.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="seconds must be above 0 and at most 0.24, got"):
+    for seconds in (0, -1.0, 0.2201, 99.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="seconds must be above 0 and at most 0.22, got"):
             pipeline("high", seconds=seconds)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_longest_sound_fills_the_steps_that_the_model_knows(decoder):
+    model = toy_model()
+    samples = round(model.max_seconds * model.audio_tokenizer.sample_rate)
+    assert [model.audio_tokenizer.grid((samples + more,))[1] for more in (0, 1)] == [STEPS, STEPS + 1]
+    how = {"decoder": decoder, "generator": seeded(0, 1), "num_inference_steps": 1}
+    said = TextToSpeechPipeline(model)("high", seconds=model.max_seconds, **how).sounds[0]
+    assert said.shape[1] <= samples and model.encode([said]).real.sum() <= STEPS
+    assert decoder == "ar" or said.shape[1] > samples - 320
 
 
 def test_who_speaks_is_drawn_first_where_nobody_is_named():
@@ -175,7 +186,7 @@ def test_what_was_not_learned_is_refused_by_name():
 
 def test_a_sound_that_is_too_long_or_no_sound_is_refused():
     pipeline = SpeechToTextPipeline(toy_model())
-    with pytest.raises(ValueError, match="may have 12 steps, 0.24 s, got 51"):
+    with pytest.raises(ValueError, match="may have 12 steps, 0.22 s, got 51"):
         pipeline([toy_sound(1.0)])
     with pytest.raises(ValueError, match=r"sounds must be \(1, S\)"):
         pipeline([torch.zeros(2, 100)])
@@ -219,7 +230,7 @@ def test_speech_to_text_passes_over_what_it_cannot_hear(saved, tmp_path, capsys)
     assert cli.main(["speech-to-text", str(folder), "--model", str(saved), "--out", str(tmp_path / "t.jsonl")]) == 1
     told = capsys.readouterr()
     assert told.out.startswith(str(folder / "a.wav")) and told.out.count("\n") == 1
-    assert "hears 0.24 seconds at most" in told.err and "broken.wav" in told.err and "2 of 3 files" in told.err
+    assert "hears 0.22 seconds at most" in told.err and "broken.wav" in told.err and "2 of 3 files" in told.err
     expected = SpeechToTextPipeline.from_pretrained(saved)([read_audio(folder / "a.wav", sample_rate=16_000)])[0]
     assert json.loads((tmp_path / "t.jsonl").read_text())["text"] == expected
 
@@ -246,11 +257,11 @@ def test_a_model_of_other_steps_hears_as_long_as_it_knows(tmp_path):
     units = toy_units_tokenizer()
     config = replace(model.transformer.config, sound_levels=((units.vocab_size,),), sound_steps=STEPS)
     slow = SpeechModel(SharedTransformer(config), units, model.text_tokenizer, tasks=["write"])
-    seconds = STEPS / slow.steps_per_second
-    assert seconds != STEPS / model.steps_per_second
-    write_audio(tmp_path / "fits.wav", toy_sound(seconds - 0.1), 16_000)
+    seconds = slow.max_seconds
+    assert seconds > 1.5 * model.max_seconds
+    write_audio(tmp_path / "fits.wav", toy_sound(seconds), 16_000)
     write_audio(tmp_path / "long.wav", toy_sound(seconds + 2), 16_000)
-    assert hear_file(tmp_path / "fits.wav", slow).shape[1] == round(16_000 * (seconds - 0.1))
+    assert hear_file(tmp_path / "fits.wav", slow).shape[1] == round(16_000 * seconds)
     with pytest.raises(MediaError, match=f"hears {seconds:g} seconds at most"):
         hear_file(tmp_path / "long.wav", slow)
 

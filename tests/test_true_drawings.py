@@ -3,14 +3,18 @@
 from collections import Counter
 from dataclasses import replace
 from filecmp import cmpfiles
+from itertools import permutations
 
 import pytest
 import torch
 
 from tests.doubles import toy_pipeline
 from tests.test_evaluate import Painter
+from tokenloom.data.clip_render import Clip, ClipObject, render_clip
+from tokenloom.data.scene_clips import CLEAR_TURNS
 from tokenloom.data.scene_detector import check
 from tokenloom.data.scene_parser import parse
+from tokenloom.data.scene_render import COLORS, SceneObject
 from tokenloom.data.scenes import KINDS
 from tokenloom.data.shard_reader import ShardReader, verify_shards
 from tokenloom.pipelines.shard_sources import open_training_clips, open_training_source
@@ -47,6 +51,16 @@ def test_as_many_of_each_kind_are_kept_and_each_is_true_and_not_held_out():
         array = as_arrays(picture[None])[0]
         assert caption == item.caption and check(parse(caption), array) and not SCENES.shows_held_out(array)
         assert "cross" not in caption or not any(act.color is None for act in parse(caption).named)
+
+
+def test_of_all_turns_those_are_held_out_that_training_never_shows():
+    """A heart that turns from red to yellow is orange half-way, and orange hearts are held out."""
+    for shape, turns in CLEAR_TURNS.items():
+        for start, end in permutations(COLORS, 2):
+            ends = (SceneObject(shape, color, 0.4, 0.5, 0.5) for color in (start, end))
+            clip = render_clip(Clip((ClipObject(*ends),), "white"), 64)
+            assert CLIPS.check(CLIPS.parse(f"a {shape} turns {end}"), clip)
+            assert CLIPS.shows_held_out(clip) == ((start, end) not in turns), (shape, start, end)
 
 
 def test_a_kind_that_is_never_drawn_is_left_after_ten_tries_each():
