@@ -189,9 +189,13 @@ class SharedTransformer(nn.Module, Pretrained):
             self.sound = SoundPart(config.sound_levels, config.sound_steps, config.width)
             self.sound.start_embedding(self.embedding.weight[self.vocabulary.span("audio")])
 
-    def for_clips(self, num_frames: int, *, factorized: bool = False) -> "SharedTransformer":
-        """This model, which knew pictures or shorter clips, for clips of `num_frames`; pictures stay as they were."""
-        longer = SharedTransformer(replace(self.config, num_frames=num_frames, factorized=factorized))
+    def for_clips(self, num_frames: int, *, factorized: bool | None = None) -> "SharedTransformer":
+        """This model, which knew pictures or shorter clips, for clips of `num_frames`; pictures stay as they were.
+
+        `factorized` is asked for where no clips were known; left out, it stays as it is.
+        """
+        kept = self.config.factorized if factorized is None else factorized
+        longer = SharedTransformer(replace(self.config, num_frames=num_frames, factorized=kept))
         known = self.state_dict()
         table = cast(nn.Embedding, longer.place[2]).weight.detach().zero_()
         if self.config.num_frames > 1:

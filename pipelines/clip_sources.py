@@ -19,7 +19,17 @@ from ..data.loader import generator_of
 from ..data.media import MediaError
 from ..data.moving_leaves import moving_leaves
 from ..data.scene_clips import CLIP_KINDS, EVEN_KINDS, clip_batch, draw_clip
-from .picture_sources import Draw, MixedSource, Pictures, PictureSource, parse_shares, random_square, scaled
+from .picture_sources import (
+    Draw,
+    MixedSource,
+    Pictures,
+    PictureSource,
+    parse_shares,
+    random_square,
+    scaled,
+    seeds_of,
+    stretch_of,
+)
 
 MIXTURE: Mapping[str, float] = {**EVEN_KINDS, "circles": 4.0, "two": 2.0, "turns": 2.0, "moves": 2.0}
 CAPTIONS_OF_CLIPS = 800  # of each kind
@@ -34,13 +44,13 @@ ClipSource = PictureSource
 
 @dataclass(frozen=True)
 class SceneClipSource:
-    """Freshly drawn clips; `number` and `count` name a stretch of one endless list."""
+    """Freshly drawn clips: a stretch of one endless list for every batch."""
 
     size: int
     seed: int
 
     def __call__(self, number: int, count: int) -> Pictures:
-        clips, requests = clip_batch(self.seed, number * count, count, size=self.size, mixture=MIXTURE)
+        clips, requests = clip_batch(self.seed, stretch_of(number, count), count, size=self.size, mixture=MIXTURE)
         return rearrange(clips, "N T H W C -> N C T H W"), [request.text for request in requests]
 
     def captions(self) -> Iterable[str]:
@@ -111,7 +121,8 @@ def open_clip_source(specs: Sequence[str], num_frames: int, size: int, rate: flo
             scenes are asked for in another length than theirs.
     """
     names, shares = parse_shares(specs)
-    return MixedSource(tuple(clip_source_of(name, num_frames, size, rate, seed) for name in names), shares)
+    seeds = zip(names, seeds_of(seed, len(names)), strict=True)
+    return MixedSource(tuple(clip_source_of(name, num_frames, size, rate, own) for name, own in seeds), shares)
 
 
 def clip_source_of(name: str, num_frames: int, size: int, rate: float, seed: int) -> ClipSource:

@@ -16,7 +16,7 @@ from ..models.digit_recognizer import DigitRecognizer
 from .picture_sources import VALIDATION_NUMBER
 from .speech_judge import digits_recognized, judge
 from .speech_model import SpeechModel
-from .spoken_digits import WORDS, DigitStrings, DigitSums, Utterance
+from .spoken_digits import DigitStrings, DigitSums, Utterance
 from .text_to_image import seeded
 from .text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline, TextToSpeechPipeline
 
@@ -108,7 +108,7 @@ def writes(model: SpeechModel, strings: DigitStrings, count: int) -> dict[str, H
     """What the model writes of `count` validation strings, by speaker."""
     pipeline = SpeechToTextPipeline(model)
     return {
-        speaker: Heard([one.text for one in said], [only_digits(t) for t in pipeline([one.sound for one in said])])
+        speaker: Heard([one.text for one in said], pipeline([one.sound for one in said]))
         for speaker, said in by_speaker(strings.of_any_length(VALIDATION_NUMBER, count)).items()
     }
 
@@ -130,8 +130,3 @@ def answers(
 def by_speaker(utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
     speakers = sorted({one.speaker for one in utterances})
     return {speaker: [one for one in utterances if one.speaker == speaker] for speaker in speakers}
-
-
-def only_digits(text: str) -> str:
-    """The words of a text that are digits: a model that writes something else has missed one."""
-    return " ".join(word for word in text.split() if word in WORDS)

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..data.clip_frames import ClipFrames
 from ..data.dead_leaves import dead_leaves
 from ..data.folders import Example, Examples, NothingFoundError, open_examples
-from ..data.loader import generator_of
+from ..data.loader import generator_of, seed_of
 from ..data.media import MediaError, fit
 from ..data.scene_clips import clip_batch
 from ..data.scenes import KINDS, draw_example, scene_batch
@@ -41,6 +41,7 @@ CACHE_BYTES = 1 << 30
 CAPTIONS_OF_SCENES = 3000  # of each kind
 GOLDEN = (math.sqrt(5) - 1) / 2
 EPSILON = 1e-6  # more than what rounding takes from a whole number
+LARGEST_BATCH = 1 << 11  # scenes or their clips; a seed has 2^32 of them
 FRAMES_OF_CLIP = 4  # that serve as pictures: drawing a clip costs as much as drawing so many
 
 log = logging.getLogger(__name__)
@@ -61,15 +62,26 @@ class PictureSource(Protocol):
         ...
 
 
+def stretch_of(number: int, count: int) -> int:
+    """Where batch `number` of `count` examples begins in an endless list: counts may change, and no two overlap.
+
+    Raises:
+        ValueError: more than `LARGEST_BATCH` are asked for.
+    """
+    if count > LARGEST_BATCH:
+        raise ValueError(f"a batch may hold {LARGEST_BATCH} scenes, got {count}; take smaller batches")
+    return number * LARGEST_BATCH
+
+
 @dataclass(frozen=True)
 class SceneSource:
-    """Freshly drawn scenes; `number` and `count` name a stretch of one endless list."""
+    """Freshly drawn scenes: a stretch of one endless list for every batch."""
 
     size: int
     seed: int
 
     def __call__(self, number: int, count: int) -> Pictures:
-        images, requests = scene_batch(self.seed, number * count, count, size=self.size, mixture=MIXTURE)
+        images, requests = scene_batch(self.seed, stretch_of(number, count), count, size=self.size, mixture=MIXTURE)
         return rearrange(images, "N H W C -> N C H W"), [request.text for request in requests]
 
     def captions(self) -> Iterable[str]:
@@ -88,7 +100,7 @@ class SceneFrameSource:
 
     def __call__(self, number: int, count: int) -> Pictures:
         num_clips = -(-count // FRAMES_OF_CLIP)
-        clips, requests = clip_batch(self.seed, number * num_clips, num_clips, size=self.size)
+        clips, requests = clip_batch(self.seed, stretch_of(number, num_clips), num_clips, size=self.size)
         generator = generator_of(self.seed, number)
         frames = torch.rand(num_clips, clips.shape[1], generator=generator).argsort(1)[:, :FRAMES_OF_CLIP]
         chosen = clips[torch.arange(num_clips)[:, None], frames]
@@ -120,15 +132,31 @@ def held_out_of(count: int, stretch: int = 1) -> list[int]:
     return [index for index in range(count) if index // stretch % HELD_OUT == HELD_OUT - 1]
 
 
+def held_out_files(count: int) -> list[int]:
+    """The same of pictures in files: the more there are, the more of them lie beside others that are much alike."""
+    return held_out_of(count, max(1, count // 1000))
+
+
+def held_out_frames(frames: ClipFrames) -> list[int]:
+    """The same of frames: those of whole clips; of fewer than `HELD_OUT` clips stretches, which flatter."""
+    whole_clips = [frame for clip in held_out_of(len(frames.clips)) for frame in frames.clips[clip]]
+    return whole_clips or held_out_files(len(frames))
+
+
+def seeds_of(seed: int, count: int) -> list[int]:
+    """A seed for each of `count` sources of a mix, so that none draws by another's numbers; the first is `seed`."""
+    return [seed, *(seed_of(seed, place) for place in range(1, count))][:count]
+
+
 class Draw:
     """`count` examples of which each is drawn with equal chance, from (seed, number) alone.
 
-    Examples for training and for validation are held apart, in stretches of neighbours. One that `read` finds broken
-    (a MediaError) is replaced by the next that is drawn; `bad` holds it, and the log a line on it.
+    Examples for training and for validation are held apart; `held_out` says which, else `held_out_of` does. One that
+    `read` finds broken (a MediaError) is replaced by the next that is drawn; `bad` holds it, and the log a line on it.
     """
 
-    def __init__(self, read: ReadExample, count: int, seed: int, stretch: int = 1):
-        held_out = held_out_of(count, stretch)
+    def __init__(self, read: ReadExample, count: int, seed: int, held_out: Sequence[int] | None = None):
+        held_out = held_out_of(count) if held_out is None else held_out
         self.read, self.seed = read, seed
         self.for_validation: Sequence[int] = held_out or range(count)
         self.for_training: Sequence[int] = sorted(set(range(count)) - set(held_out))
@@ -162,10 +190,11 @@ class Draw:
 
 
 class FileSource:
-    """Pictures of files, cut to a square by `crop`. Neighbours stay together: frames of one clip are alike."""
+    """Pictures of files, cut to a square by `crop`. Frames of one clip are alike: they are held out together."""
 
     def __init__(self, examples: Examples | ClipFrames, size: int, seed: int, crop: Crop):
-        self.draw = Draw(self._read, len(examples), seed, stretch=max(1, len(examples) // 1000))
+        held_out = held_out_frames(examples) if isinstance(examples, ClipFrames) else held_out_files(len(examples))
+        self.draw = Draw(self._read, len(examples), seed, held_out)
         self.examples, self.size, self.crop = examples, size, crop
         self._cache: dict[int, Example] = {}
         self._cached_bytes = 0
@@ -308,7 +337,8 @@ def open_source(specs: Sequence[str], size: int, seed: int, crop: Crop) -> Mixed
         ValueError: there is no spec, a path holds neither pictures nor clips, or a share is no positive number.
     """
     names, shares = parse_shares(specs)
-    return MixedSource(tuple(source_of(name, size, seed, crop) for name in names), shares)
+    seeds = zip(names, seeds_of(seed, len(names)), strict=True)
+    return MixedSource(tuple(source_of(name, size, own, crop) for name, own in seeds), shares)
 
 
 WITHOUT_FILES: Mapping[str, Callable[[int, int], PictureSource]] = {

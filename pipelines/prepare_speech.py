@@ -21,7 +21,7 @@ TEXT_VOCABULARY = 320  # 256 bytes and some words
 def recorded_speech(specs: list[str], seconds: float, seed: int, *, sample_rate: int) -> SpeechData:
     """Recordings with their texts; nothing to answer. Errors as `open_recorded_speech`."""
     source = open_recorded_speech(specs, seconds=seconds, sample_rate=sample_rate, seed=seed)
-    return SpeechData(source, source, None, source.texts)
+    return SpeechData(source, source, None, source.texts, source.speakers)
 
 
 def digit_speech(
@@ -53,7 +53,7 @@ def digit_speech(
     def texts() -> Iterable[str]:
         return (f"{speaker}: {' '.join(WORDS)}" for speaker in said.speakers)
 
-    return SpeechData(said, heard, answers, texts)
+    return SpeechData(said, heard, answers, texts, lambda: said.speakers)
 
 
 def new_speech_model(

@@ -70,6 +70,8 @@ def held_out_gallery(path: Path, size: int) -> Gallery:
         ValueError: it holds no such pictures.
     """
     source = FileSource(open_files(path), size, 0, whole)
+    if set(source.draw.for_validation) & set(source.draw.for_training):
+        raise ValueError(f"{path} has too few files for training to leave any out; name a folder of more")
     found: dict[str, Tensor] = {}
     for index in source.draw.for_validation:
         try:

@@ -22,7 +22,7 @@ from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.text import TextTokenizer
 from .clip_sources import clip_source_of
 from .open_tokenizer import open_text_tokenizer
-from .picture_sources import Draw, MixedSource, Pictures, parse_shares, source_of, whole
+from .picture_sources import Draw, MixedSource, Pictures, held_out_files, parse_shares, seeds_of, source_of, whole
 from .prepare_training import grid_of
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,10 @@ class ShardSource:
         codes: Callable[[int, torch.Generator], Tensor],
         captions: Sequence[str | MediaError],
         seed: int,
-        stretch: int = 1,
+        held_out: Sequence[int] | None = None,
     ):
         self._codes, self._captions = codes, captions
-        self.draw = Draw(self._read, len(captions), seed, stretch)
+        self.draw = Draw(self._read, len(captions), seed, held_out)
 
     def __call__(self, number: int, count: int) -> Pictures:
         return self.draw(number, count)
@@ -160,12 +160,11 @@ def open_shards(folder: Path, size: int, seed: int, tokenizer: ImageTokenizer) -
     indices = shards.fitting(lambda content: shards.media.shape(content) == grid, wanted)
     contents = [shards.content(index) for index in indices]
     ids = {content: ids.int() for content, ids in shards.media.several(contents)}
-    stretch = max(1, len(indices) // 1000)  # as files: those that lie side by side are held out together
 
     def codes(index: int, generator: torch.Generator) -> Tensor:
         return ids[contents[index]].long()
 
-    return ShardSource(codes, shards.captions(indices), seed, stretch)
+    return ShardSource(codes, shards.captions(indices), seed, held_out_files(len(indices)))
 
 
 def open_clip_shards(
@@ -202,8 +201,8 @@ def open_training_source(specs: Sequence[str], size: int, seed: int, tokenizer: 
     """
     names, shares = parse_shares(specs)
     sources = (
-        open_shards(Path(name), size, seed, tokenizer) if _is_shards(name) else source_of(name, size, seed, whole)
-        for name in names
+        open_shards(Path(name), size, own, tokenizer) if _is_shards(name) else source_of(name, size, own, whole)
+        for name, own in zip(names, seeds_of(seed, len(names)), strict=True)
     )
     return MixedSource(tuple(sources), shares)
 
@@ -218,10 +217,10 @@ def open_training_clips(
     """
     names, shares = parse_shares(specs)
     sources = (
-        open_clip_shards(Path(name), num_frames, size, rate, seed, tokenizer)
+        open_clip_shards(Path(name), num_frames, size, rate, own, tokenizer)
         if _is_shards(name)
-        else clip_source_of(name, num_frames, size, rate, seed)
-        for name in names
+        else clip_source_of(name, num_frames, size, rate, own)
+        for name, own in zip(names, seeds_of(seed, len(names)), strict=True)
     )
     return MixedSource(tuple(sources), shares)
 

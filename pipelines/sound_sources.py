@@ -16,7 +16,7 @@ from ..data.find_files import SOUND_SUFFIXES
 from ..data.folders import Entry, Examples, find_entries
 from ..data.loader import generator_of
 from ..data.media import MAX_BYTES, MediaError
-from .picture_sources import CACHE_BYTES, VALIDATION_NUMBER, Draw, MixedSource, PictureSource, parse_shares
+from .picture_sources import CACHE_BYTES, VALIDATION_NUMBER, Draw, MixedSource, PictureSource, parse_shares, seeds_of
 
 WHOLE_SECONDS = 60.0  # files up to so long are read once and kept
 SPEEDS = (80, 125)  # percent, the slowest and the fastest
@@ -125,7 +125,7 @@ def open_sound_source(specs: Sequence[str], samples: int, sample_rate: int, seed
     """
     names, shares = parse_shares(specs)
     sources: list[SoundSource] = [
-        SoundFileSource(find_entries(Path(name), "sounds", SOUND_SUFFIXES), samples, sample_rate, seed)
-        for name in names
+        SoundFileSource(find_entries(Path(name), "sounds", SOUND_SUFFIXES), samples, sample_rate, own)
+        for name, own in zip(names, seeds_of(seed, len(names)), strict=True)
     ]
     return MixedSource(tuple(sources), shares)

@@ -20,7 +20,7 @@ from .speech_model import ANSWER, SpeechModel
 from .text_to_speech import spoken_prompt
 
 TASKS = ("speak", "write", "answer")
-DRAWING = 1  # random numbers for a batch are apart from those for its noise
+DRAWING = 1  # random numbers for a batch are apart from all others
 
 
 class Spoken(Protocol):
@@ -52,6 +52,7 @@ class SpeechData:
     heard: SpeechSource
     answers: AnswerSource | None
     texts: Callable[[], Iterable[str]]  # of all that is said: what a text tokenizer and a lexicon are made from
+    speakers: Callable[[], Iterable[str]]  # all who are named
 
 
 @dataclass(frozen=True, kw_only=True)

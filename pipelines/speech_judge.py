@@ -23,7 +23,7 @@ from ..data.resample import resample
 from ..models.digit_recognizer import SAMPLE_RATE, DigitRecognizer, DigitRecognizerConfig, ctc_loss
 from ..models.schedules import cosine
 from .sound_sources import stretched
-from .spoken_digits import DigitStrings, Utterance, digits_of, text_of
+from .spoken_digits import DigitStrings, Utterance, text_of
 from .train_loop import LoopConfig, train
 
 MAX_SECONDS = 10.0  # of a sound to be judged
@@ -178,8 +178,11 @@ def edit_distance(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def digits_recognized(heard: Sequence[str], said: Sequence[str]) -> float:
-    """1 - edit distance / digits, over all strings together; less than 0 where far too many were heard."""
-    pairs = [(digits_of(text), digits_of(truth)) for text, truth in zip(heard, said, strict=True)]
+    """1 - edit distance / digits, over all strings together; less than 0 where far too many were heard.
+
+    A word that is no digit counts as one that was misheard, or as one too many.
+    """
+    pairs = [(text.split(), truth.split()) for text, truth in zip(heard, said, strict=True)]
     total = sum(len(truth) for _, truth in pairs)
     if not total:
         raise ValueError("what was said must hold at least one digit")

@@ -15,7 +15,7 @@ from ..data.audio import probe_audio, read_audio
 from ..data.find_files import SOUND_SUFFIXES
 from ..data.folders import Examples, find_entries
 from ..data.media import MAX_BYTES, MediaError
-from .picture_sources import Draw, divide, parse_shares
+from .picture_sources import CACHE_BYTES, Draw, divide, parse_shares, seeds_of
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,19 @@ class RecordedSpeech:
             raise ValueError(f"{path} must hold recordings of at most {seconds:g} s with texts; raise --seconds")
         self.examples = Examples([examples.entries[number] for number in fitting])
         self.draw = Draw(self._number, len(self.examples), seed)
+        self._drawn: dict[int, Recording] = {}  # of the batch that is being drawn
         self._cache: dict[int, Recording] = {}
+        self._cached_bytes = 0
 
     def __call__(self, number: int, count: int) -> list[Recording]:
+        self._drawn = {}
         numbers, _ = self.draw(number, count)
-        return [self._cache[index] for index in numbers.tolist()]
+        return [self._drawn[index] for index in numbers.tolist()]
+
+    def speakers(self) -> set[str]:
+        """All that are named."""
+        named = (self.examples.extra(index).get("speaker") for index in range(len(self.examples)))
+        return {name for name in named if isinstance(name, str) and name}
 
     def texts(self) -> Iterator[str]:
         for index in range(len(self.examples)):
@@ -58,14 +66,23 @@ class RecordedSpeech:
 
     def _number(self, index: int, generator: torch.Generator) -> tuple[Tensor, str]:
         """The number of a recording that can be read, so that `Draw` passes over the others."""
+        if index not in self._drawn:
+            self._drawn[index] = self._recording(index)
+        return torch.tensor(index), ""
+
+    def _recording(self, index: int) -> Recording:
         if index not in self._cache:
             piece = self.examples.entries[index].image
             source = piece.path if piece.size is None else piece.read(MAX_BYTES)
             sound = read_audio(source, sample_rate=self.sample_rate, name=piece.name)
             speaker = self.examples.extra(index).get("speaker")
             text = self.examples.caption(index) or ""
-            self._cache[index] = Recording(sound, text, speaker if isinstance(speaker, str) else "")
-        return torch.tensor(index), ""
+            recording = Recording(sound, text, speaker if isinstance(speaker, str) else "")
+            self._cached_bytes += sound.nbytes
+            if self._cached_bytes > CACHE_BYTES:
+                return recording
+            self._cache[index] = recording
+        return self._cache[index]
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,9 @@ class MixedSpeech:
         counts = divide(count, self.shares, number)
         return [one for source, n in zip(self.sources, counts, strict=True) if n for one in source(number, n)]
 
+    def speakers(self) -> set[str]:
+        return {name for source in self.sources for name in source.speakers()}
+
     def texts(self) -> Iterator[str]:
         return (text for source in self.sources for text in source.texts())
 
@@ -90,7 +110,10 @@ def open_recorded_speech(specs: Sequence[str], *, seconds: float, sample_rate: i
         ValueError: there is no spec, a path holds no recording that fits, or a share is no positive number.
     """
     names, shares = parse_shares(specs)
-    sources = [RecordedSpeech(Path(name), seconds=seconds, sample_rate=sample_rate, seed=seed) for name in names]
+    sources = [
+        RecordedSpeech(Path(name), seconds=seconds, sample_rate=sample_rate, seed=own)
+        for name, own in zip(names, seeds_of(seed, len(names)), strict=True)
+    ]
     return MixedSpeech(sources, shares)
 
 

@@ -34,6 +34,7 @@ TAKES_HELD_OUT = 3
 QUIET_DB = 35.0  # below the loudest moment, at the ends of a recording: no part of the word
 FRAME_SECONDS = 0.01  # in which loudness is measured
 GAPS = (0.03, 0.15)  # seconds of silence between two digits
+SAYING = 1  # random numbers for an utterance are apart from all others
 SPEEDS = (0.94, 1.06)  # of training utterances; the pitch goes along
 NOISE_DB = (20.0, 50.0)  # by which white noise lies below them
 
@@ -197,7 +198,7 @@ class DigitStrings:
 
     def __call__(self, number: int, count: int) -> list[Utterance]:
         length = 1 + _choice(self.max_digits, generator_of(self.seed, number))
-        return [self._utterance(length, number, generator_of(self.seed, number, i)) for i in range(count)]
+        return [self._utterance(length, number, generator_of(self.seed, number, i, SAYING)) for i in range(count)]
 
     def of_any_length(self, number: int, count: int) -> list[Utterance]:
         """One from each of `count` batches, from `number` on: strings of all lengths, to be tried with."""
@@ -232,7 +233,7 @@ class DigitSums:
         return self.voices.speakers
 
     def __call__(self, number: int, count: int) -> list[tuple[Utterance, Utterance]]:
-        return [self._pair(number, generator_of(self.seed, number, i)) for i in range(count)]
+        return [self._pair(number, generator_of(self.seed, number, i, SAYING)) for i in range(count)]
 
     def _pair(self, number: int, generator: torch.Generator) -> tuple[Utterance, Utterance]:
         speaker = self.speakers[_choice(len(self.speakers), generator)]

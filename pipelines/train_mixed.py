@@ -27,7 +27,7 @@ from .text_to_image import words_of
 from .train_loop import LoopConfig, train
 from .train_model import Evaluation, standardize
 from .train_speech import SpeechEvaluation, check_sounds, descended
-from .training_batches import Batches
+from .training_batches import NOISE, Batches
 
 
 class MixedBatchLoss:
@@ -39,7 +39,7 @@ class MixedBatchLoss:
     def __call__(self, module: nn.Module, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         mixed, device = self.batches(number), self.batches.pictures.device
         with plain_products(), torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            values = module(mixed.batch, generator_of(self.recipe.seed, number))
+            values = module(mixed.batch, generator_of(self.recipe.seed, number, NOISE))
         return descended(values), {f"{mixed.pair}/{name}": value.detach() for name, value in values.items()}
 
 
@@ -99,7 +99,7 @@ def train_mixed(
         transformer.sound.standardize(sounds.codes[sounds.real])
     captions = chain(source.captions(), clips.captions() if clips else (), data.texts())
     words = {word for caption in captions for word in words_of(caption)}
-    tasks, voices = recipe.of_sounds.shares, {one.speaker for one in first if one.speaker}
+    tasks, voices = recipe.of_sounds.shares, {*data.speakers()}
 
     def model_of(module: nn.Module) -> MixedModel:
         trained = cast(MixedLosses, module).model

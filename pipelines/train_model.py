@@ -28,7 +28,7 @@ from .picture_sources import VALIDATION_NUMBER, PictureSource, parts_of
 from .text_to_image import TextToImagePipeline, seeded, words_of
 from .train_loop import LoopConfig, train
 from .train_recipe import TransformerRecipe, plan
-from .training_batches import Batches, codes_of
+from .training_batches import NOISE, Batches, codes_of
 
 Score = Callable[[TextToImagePipeline], dict[str, float]]
 
@@ -65,7 +65,7 @@ class BatchLoss:
         kind, cached = self.batches.device.type, self.captured is None
         autocast = torch.autocast(kind, torch.bfloat16, enabled=self.recipe.bfloat16, cache_enabled=cached)
         with stance, plain_products(), autocast:
-            values = (self.captured or module)(batch, generator_of(self.recipe.seed, number))
+            values = (self.captured or module)(batch, generator_of(self.recipe.seed, number, NOISE))
         return torch.stack(list(values.values())).mean(), {name: value.detach() for name, value in values.items()}
 
 
@@ -93,7 +93,7 @@ class Evaluation:
         figures: dict[str, float] = {}
         for prefix, draw in draws.items():
             for describe in (False, True) if recipe.text_share else (False,):
-                generator = generator_of(recipe.seed, VALIDATION_NUMBER)
+                generator = generator_of(recipe.seed, VALIDATION_NUMBER, NOISE)
                 values = module(batches.encode(draw(VALIDATION_NUMBER, generator, describe)), generator)
                 figures |= {f"validation_{prefix}{name}": float(value) for name, value in values.items()}
         return figures

@@ -28,6 +28,7 @@ from .speech_model import SpeechModel
 from .text_to_image import seeded, words_of
 from .text_to_speech import TextToSpeechPipeline
 from .train_loop import LoopConfig, train
+from .training_batches import NOISE
 
 WATCHED = 4  # texts of the validation data that are said at each evaluation
 MAX_SCORES = 1 << 31  # bytes of the attention of a batch in a layer
@@ -88,7 +89,7 @@ class SpeechBatchLoss:
             model.transformer.compile_blocks(dynamic=True)
             self.compiled = True
         with plain_products(), torch.autocast(model.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            values = module(batch, generator_of(self.recipe.seed, number))
+            values = module(batch, generator_of(self.recipe.seed, number, NOISE))
         return descended(values), {name: float(value.detach()) for name, value in values.items()}
 
 
@@ -106,7 +107,7 @@ class SpeechEvaluation:
         batches, recipe = self.batches, self.batches.recipe
         figures: dict[str, float] = {}
         for task in recipe.shares:
-            generator = generator_of(recipe.seed, VALIDATION_NUMBER)
+            generator = generator_of(recipe.seed, VALIDATION_NUMBER, NOISE)
             values = module(batches.encode(batches.draw(task, VALIDATION_NUMBER, generator)), generator)
             prefix = "validation_answer_" if task == "answer" else "validation_"
             figures |= {prefix + name: float(value) for name, value in values.items()}
@@ -155,7 +156,7 @@ def train_speech(
         trained = cast(SpeechLosses, module).model
         tasks = set(model.tasks) | set(recipe.shares)
         words = model.lexicon | {word for text in data.texts() for word in words_of(text)}
-        voices = set(model.voices) | {one.speaker for one in first if one.speaker}
+        voices = {*model.voices, *data.speakers()}
         return SpeechModel(
             trained,
             model.audio_tokenizer,

@@ -25,7 +25,7 @@ from .picture_sources import Pictures, PictureSource, parts_of
 from .train_recipe import TransformerRecipe
 from .train_reconstruction import to_range
 
-DRAWING = 1  # random numbers for a batch are apart from those for its noise
+DRAWING, NOISE = 1, 2  # random numbers for a batch, and for its noise, are apart from all others
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"--init brings a text tokenizer of {init.text_tokenizer.vocab_size}, not {vocab_size}; keep it"
         )
     if init and arguments.clips and init.transformer.config.num_frames < arguments.frames:
-        init.transformer = init.transformer.for_clips(arguments.frames, factorized=bool(arguments.factorized))
+        init.transformer = init.transformer.for_clips(arguments.frames, factorized=arguments.factorized)
     if init and arguments.num_layers and arguments.num_layers > init.transformer.config.num_layers:
         init.transformer = init.transformer.deeper(arguments.num_layers)
     if init and not arguments.tokenizer:

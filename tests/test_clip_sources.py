@@ -105,7 +105,7 @@ def test_scenes_move_and_a_batch_depends_on_its_number_alone():
     scenes = open_clip_source(["scenes:2"], 17, 32, RATE, 3)
     clips, captions = scenes(5, 4)
     assert clips.dtype == torch.uint8 and clips.shape == (4, 3, 17, 32, 32)
-    assert all((clip[:, 0] != clip[:, -1]).any() for clip in clips)
+    assert all((clip[:, :1] != clip).any() for clip in clips)
     scenes(6, 4)
     again, same = scenes(5, 4)
     assert torch.equal(again, clips) and same == captions

@@ -16,6 +16,7 @@ from tokenloom.data.scenes import KINDS
 from tokenloom.pipelines import picture_sources
 from tokenloom.pipelines.picture_sources import (
     HELD_OUT,
+    LARGEST_BATCH,
     VALIDATION_NUMBER,
     FileSource,
     MixedSource,
@@ -59,19 +60,31 @@ def test_a_batch_is_a_function_of_its_number(specs, tmp_path):
     assert not torch.equal(other[0], batches[0][0])
 
 
-def test_scenes_of_consecutive_numbers_are_one_endless_list():
-    source = SceneSource(16, seed=0)
-    images, captions = source(1, 6)
-    halves = [source(2, 3), source(3, 3)]
-    assert torch.equal(images, torch.cat([half for half, _ in halves]))
-    assert captions == halves[0][1] + halves[1][1]
+def test_no_scene_is_drawn_twice_however_the_counts_change():
+    source = MixedSource((SceneSource(16, seed=0), ToySource()), (1.0, 0.5))
+    drawn = [parts[0] for parts in (source.parts(number, 6) for number in range(30))]
+    counts = {len(pictures) for pictures, _ in drawn}
+    assert counts == {4} or len(counts) > 1
+    rows = [picture.numpy().tobytes() for pictures, _ in drawn for picture in pictures]
+    assert len(rows) == len(set(rows))
+    fewer, more = (SceneSource(16, seed=0)(3, count)[0] for count in (4, 7))
+    assert torch.equal(fewer, more[:4])
+    with pytest.raises(ValueError, match="a batch may hold 2048 scenes, got 2049; take smaller batches"):
+        SceneSource(16, seed=0)(0, 2049)
+
+
+def test_sources_of_one_mix_draw_by_numbers_of_their_own(tmp_path):
+    """Else picture i of one folder would always come with picture i of the other."""
+    folders = [str(write_pictures(tmp_path / name, 200)) for name in "ab"]
+    one, other = open_source(folders, 6, 0, whole).sources
+    assert one(0, 50)[1] != other(0, 50)[1] and one(0, 50)[1] == open_source(folders[:1], 6, 0, whole)(0, 50)[1]
 
 
 def test_frames_of_scene_clips_are_different_frames_of_clips_that_are_drawn_anew():
     source, each = SceneFrameSource(16, seed=3), picture_sources.FRAMES_OF_CLIP
     drawn = [source(number, 2 * each + 1) for number in range(2)]
     for number, (pictures, captions) in enumerate(drawn):
-        clips, requests = clip_batch(3, 3 * number, 3, size=16)
+        clips, requests = clip_batch(3, LARGEST_BATCH * number, 3, size=16)
         for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
             clip, request = clips[place // each], requests[place // each]
             assert caption == request.text
@@ -133,12 +146,31 @@ class Listed:
         return f"number {index}"
 
 
-def test_frames_that_lie_side_by_side_are_held_out_together():
+def test_pictures_that_lie_side_by_side_are_held_out_together():
     source = FileSource(Listed(40_000), 4, 0, whole)
     drawn, held = set(source.draw.for_training), torch.tensor(source.draw.for_validation)
     assert len(held) == 40_000 // HELD_OUT
     assert len(drawn) + len(held) == 40_000 and not drawn & set(held.tolist())
     assert int((held.diff() > 1).sum()) + 1 == len(held) // 40  # stretches of 40
+
+
+def test_of_clips_whole_ones_are_held_out(monkeypatch):
+    """Frames of one clip are alike, also those that lie far apart."""
+
+    class Frames(Listed):
+        clips = [range(start, start + 30) for start in range(0, 45 * 30, 30)]
+
+    monkeypatch.setattr(picture_sources, "ClipFrames", Frames)
+    source = FileSource(Frames(45 * 30), 4, 0, whole)
+    assert (
+        {index // 30 for index in source.draw.for_validation}
+        == {19, 39}
+        == set(range(45)) - {index // 30 for index in source.draw.for_training}
+    )
+    assert len(source.draw.for_validation) == 60
+    Frames.clips = Frames.clips[:3]
+    few = FileSource(Frames(90), 4, 0, whole).draw
+    assert few.for_validation == [19, 39, 59, 79] and not set(few.for_validation) & set(few.for_training)
 
 
 def test_a_broken_file_is_replaced_and_told_once(caplog):

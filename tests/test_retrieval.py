@@ -89,6 +89,13 @@ def test_a_gallery_of_files_holds_what_training_leaves_out(pictures):
         held_out_gallery(pictures, SIZE)
 
 
+def test_of_few_files_training_leaves_none_out_and_there_is_no_gallery(pictures):
+    for file in sorted(pictures.iterdir())[20:]:
+        file.unlink()
+    with pytest.raises(ValueError, match="too few files for training to leave any out"):
+        held_out_gallery(pictures, SIZE)
+
+
 def test_the_command_reports_each_gallery(pictures, tmp_path_factory, capsys):
     model = tmp_path_factory.mktemp("model")
     toy_embedding().save_pretrained(model)

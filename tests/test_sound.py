@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from tests.doubles import toy_transformer
+from tokenloom.models import sound_objectives
+from tokenloom.models.corruption import mask_ids
 from tokenloom.models.objectives import ROLES
 from tokenloom.models.optimizers import muon_and_adamw
 from tokenloom.models.sound import (
@@ -166,6 +168,26 @@ def test_guidance_of_one_is_the_conditional_half_alone():
 def test_an_unknown_decoder_is_refused():
     with pytest.raises(ValueError, match="decoders are ar, masked, diffusion, got wavenet"):
         SpeechLosses(toy_speaker(), ["wavenet"])
+
+
+def test_masked_hides_the_same_share_of_a_sound_whatever_it_is_padded_to(monkeypatch):
+    """By chance alone a share of all slots would often hide a short sound of a long batch wholly."""
+    model, hidden = toy_speaker(), []
+
+    def counted(ids, share, order, mask_id):
+        masked, where = mask_ids(ids, share, order, mask_id)
+        hidden.append((where & sounds.real).sum(1))
+        return masked, where
+
+    monkeypatch.setattr(sound_objectives, "mask_ids", counted)
+    counts = []
+    for steps in (int(LENGTHS.min()), STEPS):
+        real = torch.arange(steps) < torch.full((40, 1), int(LENGTHS.min()))
+        sounds = Sounds(torch.zeros(40, steps, BOOKS, dtype=torch.long), real)
+        prompts, told = prompt_batch([[5]] * 40, model.vocabulary)
+        SpeechLosses(model, ["masked"])(SpeechBatch(prompts, told, None, sounds, None), chance())
+        counts.append(hidden.pop())
+    assert torch.equal(*counts) and counts[0].unique().tolist() == [1, 2]
 
 
 def learned(batch: SpeechBatch, decoders=tuple(ROLES), steps: int = 260):

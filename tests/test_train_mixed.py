@@ -51,7 +51,7 @@ def answers(number: int, count: int):
     return list(zip(tones(number, count), tones(number + 1, count), strict=True))
 
 
-DATA = SpeechData(tones, tones, answers, lambda: ["low middle high"])
+DATA = SpeechData(tones, tones, answers, lambda: ["low middle high"], lambda: ["ann"])
 
 
 def recipe(**changes) -> MixedRecipe:

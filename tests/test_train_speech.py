@@ -1,5 +1,6 @@
 """Laws of training on speech: batches by number alone, tasks in their shares, resumed to the bit, and it learns."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from tests.doubles import TONES, awaken, tone, tones, toy_audio_tokenizer, toy_units_tokenizer
 from tokenloom.data.write_audio import write_audio
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
+from tokenloom.pipelines import speech_sources
 from tokenloom.pipelines.checkpoint import load_checkpoint
 from tokenloom.pipelines.speech_batches import SpeechBatches, SpeechData, SpeechRecipe
 from tokenloom.pipelines.speech_model import SpeechModel, sound_levels
@@ -24,7 +26,7 @@ def answers(number: int, count: int) -> list[tuple[Recording, Recording]]:
     return list(zip(tones(number, count), tones(number + 1, count), strict=True))
 
 
-DATA = SpeechData(tones, tones, answers, lambda: TONES)
+DATA = SpeechData(tones, tones, answers, lambda: TONES, lambda: ["ann"])
 RECIPE = SpeechRecipe(
     shares={"speak": 2, "write": 1, "answer": 1},
     steps=4,
@@ -138,6 +140,25 @@ def test_recordings_without_a_text_or_too_long_are_left_out(tmp_path, caplog):
     said = source(0, 20)
     assert {(one.text, one.sound.shape[1]) for one in said} == {("low", 1600), ("high", 3200)}
     assert [one.text for one in said] == [one.text for one in source(0, 20)]
+
+
+def test_of_more_recordings_than_memory_holds_some_are_read_again(tmp_path, monkeypatch):
+    for number in range(6):
+        write_audio(tmp_path / f"{number}.wav", 0.1 * torch.ones(1, 1600), 16_000)
+        (tmp_path / f"{number}.txt").write_text(f"text {number}")
+        (tmp_path / f"{number}.json").write_text(json.dumps({"speaker": f"voice {number % 4}" if number else ""}))
+    reads = []
+    read = speech_sources.read_audio
+    monkeypatch.setattr(speech_sources, "read_audio", lambda *a, **k: reads.append(k["name"]) or read(*a, **k))
+    roomy = open_recorded_speech([str(tmp_path)], seconds=1.0, sample_rate=16_000, seed=0)
+    batches = [[one.text for one in roomy(number, 8)] for number in range(4)]
+    assert len(reads) == len(set(reads))
+    monkeypatch.setattr(speech_sources, "CACHE_BYTES", 3 * 4 * 1600)
+    tight = open_recorded_speech([str(tmp_path)], seconds=1.0, sample_rate=16_000, seed=0)
+    assert [[one.text for one in tight(number, 8)] for number in range(4)] == batches
+    [source] = tight.sources
+    assert len(source._cache) == 3 and len(reads) > 12
+    assert tight.speakers() == {f"voice {number}" for number in range(4)}
 
 
 def test_the_command_trains_on_recordings_and_its_model_speaks(tmp_path):

@@ -311,3 +311,10 @@ def test_a_deeper_model_says_the_same_until_it_learns():
     assert len(outputs) == 3 and all(gradient.any() for gradient in outputs)  # the new ones can learn
     with pytest.raises(ValueError, match="a model of 2 layers can become deeper, got 1"):
         model.deeper(1)
+
+
+def test_longer_clips_leave_a_model_factorized_as_it_was():
+    for factorized in (False, True):
+        model = toy_transformer(num_frames=2, factorized=factorized)
+        assert model.for_clips(5).config.factorized == factorized
+        assert model.for_clips(5, factorized=not factorized).config.factorized != factorized
