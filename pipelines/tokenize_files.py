@@ -33,7 +33,9 @@ from .media_encoders import (
 from .out_of_memory import is_out_of_memory
 from .workers import Crew, Made, Report, here
 
-MAX_TEXT_BYTES = 64 * 2**20  # ids of one text are made in memory, some 40 bytes for each of its bytes
+MAX_TEXT_BYTES = (
+    64 * 2**20
+)  # ids of one text are made in memory, some 40 bytes for each of its bytes, without spaces 300
 MAX_STREAM_BYTES = 2**40  # of a clip or a sound
 SHARD_CLIPS = 16  # contents of a shard of clips: fewer, because a kill costs what a shard would have held
 PathLike = str | os.PathLike[str]

@@ -15,6 +15,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from tests.conftest import needs_packs
 from tokenloom.scripts import benchmark_text
+from tokenloom.tokenizers import text as text_module
 from tokenloom.tokenizers import text_backend
 from tokenloom.tokenizers.text import TextTokenizer
 from tokenloom.tokenizers.text_backend import byte_alphabet
@@ -79,6 +80,21 @@ def test_any_text_comes_back_and_has_the_ids_of_its_bytes(tokenizer, text):
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert tokenizer.encode_bytes(text.encode()) == ids
+
+
+@quick
+@given(text=st.text(st.sampled_from("ab1.'s \n\t\x1c\x85\u00a0\u3000円é\u0301")), size=st.integers(1, 3))
+def test_a_text_that_is_cut_has_the_ids_that_it_has_whole(tokenizer, text, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_module, "PIECE", size)
+        assert tokenizer.encode_bytes(text.encode()) == tokenizer.encode(text)
+
+
+def test_texts_are_cut_only_where_nothing_looks_beyond_words(tokenizer, folding, monkeypatch):
+    monkeypatch.setattr(text_module, "PIECE", 4)
+    assert list(tokenizer._pieces("one two  three\nfour\n")) == ["one two", "  three", "\nfour", "\n"]
+    assert list(tokenizer._pieces("onetwothree")) == ["onetwothree"]
+    assert list(folding._pieces("one two three")) == ["one two three"]
 
 
 def test_every_single_byte_and_half_a_character_come_back(tokenizer):

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 FILE_NAME = "tokenizer.json"
 MAX_VOCAB_SIZE = 1 << 22  # tables are allocated by the largest id; the largest published ones are about 2**20
+PIECE = 1 << 18  # characters that are encoded at once, where a text can be cut
+WORD_END = re.compile(r"(?<=\S)[ \n]")
 
 
 class TextTokenizer:
@@ -126,7 +128,10 @@ class TextTokenizer:
         ids: list[int] = []
         # surrogateescape turns exactly the invalid bytes into U+DC80..U+DCFF, which valid UTF-8 cannot hold.
         for valid, invalid in re.findall("([^\udc80-\udcff]+)|(.)", data.decode("utf-8", "surrogateescape")):
-            ids += self.encode(valid) if valid else [self._ids[letters[ord(invalid) - 0xDC00]]]
+            if invalid:
+                ids.append(self._ids[letters[ord(invalid) - 0xDC00]])
+            else:
+                ids += (token_id for piece in self._pieces(valid) for token_id in self.encode(piece))
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -182,6 +187,21 @@ class TextTokenizer:
         return f"TextTokenizer(vocab_size={self.vocab_size}, special_tokens={list(self.special_tokens)})"
 
     # ---- inside ----
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        """The text in pieces of the same ids: the library takes 300 bytes for each byte of a text."""
+        start = 0
+        while self._cuts_before_spaces and len(text) - start > PIECE:
+            end = WORD_END.search(text, start + PIECE)
+            if end is None:
+                break
+            yield text[start : end.start()]
+            start = end.start()
+        yield text[start:]
+
+    @cached_property
+    def _cuts_before_spaces(self) -> bool:
+        return text_backend.cuts_before_spaces(self._backend)
 
     @cached_property
     def _backend_with_special(self) -> Tokenizer:

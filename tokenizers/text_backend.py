@@ -124,6 +124,17 @@ def is_byte_level(backend: Tokenizer) -> bool:
     return writes_bytes and reads_bytes and not affixes and backend.get_vocab().keys() >= set(byte_alphabet())
 
 
+def cuts_before_spaces(backend: Tokenizer) -> bool:
+    """Whether a text may be cut before a space or a line break that follows something else, and keeps its ids.
+
+    So it is by GPT-2's pattern, in which spaces only begin a word, where nothing else looks beyond words.
+    """
+    config = json.loads(backend.to_str())
+    splits = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    whole = config["normalizer"] is None and all(token["special"] for token in config["added_tokens"])
+    return whole and splits.items() <= (config["pre_tokenizer"] or {}).items()
+
+
 def _byte_level(model: models.Model) -> Tokenizer:
     backend = Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # splits by GPT-2's pattern
