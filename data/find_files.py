@@ -68,6 +68,8 @@ def sort_files(paths: Iterable[PathLike]) -> dict[str, dict[str, Path]]:
     modalities: dict[Path, str] = {}
     for path, given in _walk(roots):
         modality = modality_of(path)
+        if given and path.suffix.lower() == ".tar":
+            raise ValueError(f"{path}: tars are for training; unpack it to tokenize its files")
         if given and modality is None:
             raise ValueError(
                 f"{path}: its suffix does not tell what it holds; say it with --modality {' or '.join(SUFFIXES_OF)}"

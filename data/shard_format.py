@@ -8,7 +8,7 @@ turn each back into media. The manifest is JSON: identity, shards with their sum
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,22 @@ def refuse_others(ours: Mapping[str, Any], theirs: Mapping[str, Any], folder: Pa
     Raises:
         ValueError: something that decides the ids differs.
     """
+    for name, value, other in _differing(ours, theirs):
+        raise ValueError(
+            f"{folder}: holds ids with {name} {_short(other)}, these would have {_short(value)}; "
+            "choose another folder, or delete this one"
+        )
+
+
+def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Name, our value and theirs of what differs; of the preprocessing, of each of its settings."""
     for name, value in ours.items():
-        if theirs.get(name) != value:
-            raise ValueError(
-                f"{folder}: holds ids with {name} {_short(theirs.get(name))}, these would have {_short(value)}; "
-                "choose another folder, or delete this one"
-            )
+        other = theirs.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            for inner, mine, others in _differing(dict.fromkeys(other) | dict(value), other):
+                yield f"{name}, {inner}", mine, others
+        elif other != value:
+            yield name, value, other
 
 
 def shard_paths(folder: Path) -> list[Path]:

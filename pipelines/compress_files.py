@@ -21,13 +21,18 @@ class Written:
     failed: dict[str, str] = field(default_factory=dict)  # name -> reason
 
 
-def compress_files(files: Mapping[str, Path], out: Path, codec: PictureCodec, *, show_progress: bool = True) -> Written:
+def compress_files(
+    files: Mapping[str, Path], out: Path, codec: PictureCodec, *, overwrite: bool = False, show_progress: bool = True
+) -> Written:
     """Pictures by name -> files below `out` of the same names, ending in `SUFFIX`.
 
-    What cannot be read is reported and left out, and `failed` says so.
+    What cannot be read is reported and left out, and `failed` says so. A file that is there already, which may be that
+    of another picture, is kept and told about, unless `overwrite`.
     """
 
     def compress(source: Path, target: Path) -> None:
+        if not overwrite:
+            refuse_to_replace(target)
         write_atomically(target, codec.compress(read_image(source)))
 
     return _each(files, out, SUFFIX, compress, "compressing", show_progress)
@@ -41,10 +46,7 @@ def decompress_files(
     overwrite: bool = False,
     show_progress: bool = True,
 ) -> Written:
-    """Files that one of the codecs made, by name -> PNG below `out`; as `compress_files`.
-
-    A picture that is there already, which may be the original, is kept and told about, unless `overwrite`.
-    """
+    """Files that one of the codecs made, by name -> PNG below `out`; as `compress_files`."""
     known = {codec.fingerprint: codec for codec in codecs}
 
     def decompress(source: Path, target: Path) -> None:

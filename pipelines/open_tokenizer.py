@@ -3,8 +3,9 @@
 Names never lead to the network here, because they may come from the manifest of a stranger's shards.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -55,6 +56,17 @@ def tokenizer_folder(modality: str, name: str | Path) -> Path:
     )
 
 
+def refuse_other_media(name: str | Path, config: Mapping[str, Any], wanted: str) -> None:
+    """
+    Raises:
+        ValueError: `config`, a tokenizer's config.json, is of a tokenizer of other media than `wanted`.
+    """
+    telling = {"fine_width": "sounds", "group": "clips", "num_colors": "pictures", "stride": "pictures"}
+    found = next((media for key, media in telling.items() if key in config), wanted)
+    if found != wanted:
+        raise ValueError(f"{name} is a tokenizer of {found}, and one of {wanted} is needed; name another")
+
+
 def open_tokenizer(
     modality: str, name: str | Path, device: torch.device | str
 ) -> (
@@ -94,8 +106,10 @@ def open_image_tokenizer(name: str | Path) -> ImageTokenizer | PaletteTokenizer:
 def open_any_image_tokenizer(name: str | Path) -> ImageTokenizer | PaletteTokenizer:
     """As `open_image_tokenizer`, also one whose codes have no ids."""
     folder = tokenizer_folder("image", name)
+    config = read_json(folder / "config.json")
+    refuse_other_media(name, config, "pictures")
     try:
-        kind = PaletteTokenizer if "num_colors" in read_json(folder / "config.json") else ImageTokenizer
+        kind = PaletteTokenizer if "num_colors" in config else ImageTokenizer
         return kind.from_pretrained(folder)
     except (TypeError, KeyError) as error:  # JSON of something else
         raise ValueError(f"{folder}: config.json is not that of an image tokenizer ({error}); name another") from error
@@ -114,8 +128,10 @@ def open_video_tokenizer(name: str | Path, device: torch.device | str = "cpu") -
             folder = tokenizer_folder("image", name)
         except ValueError:
             raise unknown from None
+    config = read_json(folder / "config.json")
     try:
-        if "group" not in read_json(folder / "config.json"):
+        if "group" not in config:
+            refuse_other_media(name, config, "pictures")
             return FramesTokenizer(open_image_tokenizer(folder).to(device))
         return VideoTokenizer.from_pretrained(folder).to(device)
     except (TypeError, KeyError) as error:
@@ -137,8 +153,10 @@ def open_audio_tokenizer(
         folder = tokenizer_folder("audio", name)
     except ValueError as unknown:
         raise ValueError(f"{unknown}; untrained are {', '.join(UNTRAINED_SOUND)}") from None
+    found = read_json(folder / "config.json")
+    refuse_other_media(name, found, "sounds")
     try:
-        kind = UnitsTokenizer if "num_units" in read_json(folder / "config.json") else AudioTokenizer
+        kind = UnitsTokenizer if "num_units" in found else AudioTokenizer
         return kind.from_pretrained(folder).to(device)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{folder}: config.json is not that of a sound tokenizer ({error}); name another") from error

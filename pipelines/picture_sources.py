@@ -324,7 +324,7 @@ def open_files(path: Path) -> Examples | ClipFrames:
         try:
             frames = ClipFrames(path)
         except NothingFoundError as error:
-            raise ValueError(f"{nothing}; nor clips: {error}") from None
+            raise NothingFoundError(f"{nothing}; nor clips: {error}") from None
         for broken in frames.failed:
             log.warning("skipped %s", broken)
         return frames

@@ -1,6 +1,7 @@
 """How each decoder samples: the settings there are, and those that are taken when nothing is said."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 MAX_STEPS = 1000
@@ -23,6 +24,10 @@ class SamplerSettings:
     best_of: int = 1  # drawings, of which the one is kept that fits the prompt best to the model's own eyes
 
     def __post_init__(self) -> None:
+        for setting in fields(self):
+            value, kind = getattr(self, setting.name), Integral if isinstance(setting.default, int) else Real
+            if not isinstance(value, kind):
+                raise ValueError(f"{setting.name} must be a {'whole ' * (kind is Integral)}number, got {value!r}")
         if not 1 <= self.num_inference_steps <= MAX_STEPS:
             raise ValueError(f"num_inference_steps must be 1 to {MAX_STEPS}, got {self.num_inference_steps}")
         if not 1 <= self.best_of <= MAX_BEST_OF:

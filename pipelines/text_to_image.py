@@ -65,13 +65,15 @@ def check_prompt(prompt: object) -> str:
     if not isinstance(prompt, str):
         raise ValueError(f"a prompt must be text, got {type(prompt).__name__}; give a str or a list of str")
     if not prompt.strip():
-        raise ValueError("a prompt must say something, got an empty one; name what the picture shows")
+        raise ValueError("a prompt must say something, got an empty one; say what is wanted")
     return prompt
 
 
 def picture_generators(generator: Generators, count: int) -> list[torch.Generator]:
     """One CPU generator per picture: those given, or new ones seeded from the one given (or from fresh entropy)."""
     if generator is not None and not isinstance(generator, torch.Generator):
+        if not isinstance(generator, Sequence) or not all(isinstance(one, torch.Generator) for one in generator):
+            raise ValueError(f"generator must be one or several torch.Generators, got {generator!r}; seed one of them")
         if len(generator) != count:
             raise ValueError(f"one generator per picture is needed, got {len(generator)} for {count} pictures")
         return list(generator)
@@ -270,13 +272,18 @@ class TextToImagePipeline:
         if solver is not None and decoder != "diffusion":
             raise ValueError(f"a solver is for diffusion, got {decoder}; leave it out")
         chosen = settings_of(decoder, **settings)
+        if num_images_per_prompt < 1:
+            raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}")
         prompts = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes)) else [prompt]
         tokens = [ids for p in prompts for ids in [self.tokens(p)] * num_images_per_prompt]
         if not tokens:
-            raise ValueError("a prompt and a picture are needed, got none; name what the picture shows")
+            raise ValueError("a prompt is needed, got none; name what the picture shows")
         if strange := sorted({repr(word) for p in prompts for word in self.unknown_words(p)}):
             words = f"the training captions never held {', '.join(strange)}; expect little of it"
             warnings.warn(words, UnknownWordWarning, stacklevel=3)  # past the wrapper of no_grad
+        for name, part in (("image", image), ("mask_image", mask_image)):
+            if part is not None and not isinstance(part, Tensor):
+                raise ValueError(f"{name} must be a torch.Tensor, got {type(part).__name__}; see torch.as_tensor")
         image, mask_image = (None if part is None else part.to(self.device) for part in (image, mask_image))
         self.check_best_of(chosen.best_of)
         asked, tokens = tokens, [ids for ids in tokens for _ in range(chosen.best_of)]

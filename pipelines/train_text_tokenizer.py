@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..data.find_files import find_files
+from ..data.folders import NothingFoundError
 from ..data.media import MediaError, read_bytes
 from ..tokenizers.text import TextTokenizer
 from .picture_sources import open_source, parse_spec, whole
@@ -27,6 +29,8 @@ class TextTokenizerRecipe:
 def documents_of(specs: Sequence[str]) -> Iterator[str]:
     """The texts of "scenes", of folders and tars (their captions), and of text files, one after the other.
 
+    Of a folder that holds neither pictures nor clips, its text files.
+
     Raises:
         ValueError: a spec is neither, or a text file cannot be read.
     """
@@ -34,8 +38,15 @@ def documents_of(specs: Sequence[str]) -> Iterator[str]:
         path = Path(name)
         if path.suffix.lower() in SUFFIXES and not path.is_dir():
             yield _read(path)
+            continue
+        try:
+            source = open_source([name], 64, 0, whole)
+        except NothingFoundError:
+            if not path.is_dir():
+                raise
+            yield from map(_read, find_files([path], "text").values())
         else:
-            yield from filter(None, open_source([name], 64, 0, whole).captions())
+            yield from filter(None, source.captions())
 
 
 def texts_of(specs: Sequence[str]) -> Iterator[str]:

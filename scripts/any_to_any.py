@@ -76,7 +76,8 @@ def item(word: str) -> str | Path:
     if os.sep in word and os.path.isdir(word):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), word)
     suffix = os.path.splitext(word)[1].lower()
-    if word.split() == [word] and any(suffix in suffixes for suffixes in SUFFIXES_OF.values()):
+    known = any(suffix in suffixes for suffixes in SUFFIXES_OF.values())
+    if word.split() == [word] and (known or suffix and os.sep in word):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), word)
     return word
 

@@ -10,6 +10,7 @@ import argparse
 import difflib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
@@ -71,6 +72,11 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def in_one_line(text: str) -> str:
+    """The text with its tabs, line breaks and other control characters written out, as in a table of lines and tabs."""
+    return re.sub(r"[^\S ]|[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def refuse_to_lose(out: Path | None, inputs: Iterable[Path]) -> None:

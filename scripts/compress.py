@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tokenizer", default="tokenloom-photo-half", metavar="NAME_OR_DIR", help="default: %(default)s"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     parser.add_argument("--device", default="cpu", help="of the tokenizer, such as cuda; default: %(default)s")
     return parser
 
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.picture_codec import open_picture_codec
 
     codec = open_picture_codec(arguments.tokenizer, open_device(arguments.device))
-    done = compress_files(find_files(arguments.paths, "image"), arguments.out, codec)
+    done = compress_files(find_files(arguments.paths, "image"), arguments.out, codec, overwrite=arguments.overwrite)
     print(
         f"{arguments.out}: {done.files} pictures compressed, {len(done.failed)} failed; "
         f"{done.bytes_written:,} bytes of files that had {done.bytes_read:,}"

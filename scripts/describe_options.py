@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.scripts.cli import open_device, refuse_to_lose
+from tokenloom.scripts.cli import in_one_line, open_device, refuse_to_lose
 from tokenloom.scripts.option_types import TEMPERATURE, out_file, seed_number
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def tell(found: "Iterable[Described | Heard]", count: int, out: Path | None) -> 
                 print(f"skipped {one.error}", file=sys.stderr)
                 failed += 1
                 continue
-            print(f"{one.file}\t{one.text}", flush=True)
+            print(f"{in_one_line(str(one.file))}\t{in_one_line(one.text)}", flush=True)
             lines.append(json_line({"file": str(one.file), "text": one.text}))
     finally:  # what was written so far is worth keeping, whatever ends it
         if out and lines:

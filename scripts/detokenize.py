@@ -1,6 +1,7 @@
 """Turn token shards back: pictures as PNG, clips as mp4, sounds as wav, with their length; texts byte for byte.
 
-Sizes and names are those of the files. Shards of one modality go into DIR itself, those of several into DIR/text,
+Sizes and names are those of the files, with .png, .mp4 or .wav after a name that ends otherwise; an odd side of a clip
+is one pixel longer, as mp4 has it. Shards of one modality go into DIR itself, those of several into DIR/text,
 DIR/image, DIR/video and DIR/audio.
 """
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_device
+from tokenloom.scripts.cli import CommandParser, UsageError, in_one_line, main_of, open_device
 from tokenloom.scripts.option_types import out_file
 
 
@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         rows.append(row)
         if texts is not None:
             cosine, nearest = (texts @ row.vector).max(0)
-            print(f"{row.name}\t{arguments.texts[int(nearest)]}\t{float(cosine):.3f}", flush=True)
+            told = in_one_line(row.name), in_one_line(arguments.texts[int(nearest)])
+            print(*told, f"{float(cosine):.3f}", sep="\t", flush=True)
     if arguments.out and rows:
         save_vectors(arguments.out, rows)
         print(arguments.out)

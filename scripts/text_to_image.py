@@ -43,6 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     if (arguments.image is None) != (arguments.mask is None):
         raise UsageError("--image and --mask go together")
+    if arguments.image is not None and arguments.decoder == "ar":
+        raise UsageError("--image needs a decoder that sees the whole picture, got ar; take masked or diffusion")
     prompts = prompts_asked_for(arguments, "picture")
     count = len(prompts) * arguments.copies
     refuse_to_lose(arguments.out, filter(None, (arguments.image, arguments.mask)))

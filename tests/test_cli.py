@@ -171,3 +171,8 @@ def test_a_closed_pipe_ends_quietly():
 
 def test_the_exit_code_is_that_of_the_command():
     assert cli.main_of(toy_parser, lambda arguments: len(arguments.words), ["a", "b"]) == 2
+
+
+def test_names_and_texts_stay_in_their_line_of_a_table():
+    assert cli.in_one_line("a\tb\nc\r\x1b\u2028 é") == "a\\tb\\nc\\r\\x1b\\u2028 é"
+    assert cli.in_one_line("old\udcff name") == "old\udcff name"

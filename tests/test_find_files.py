@@ -45,6 +45,9 @@ def test_a_file_given_by_name_is_taken_for_what_one_says(tree):
     assert list(find_files([tree / "y" / "f.org"], "text")) == ["f.org"]
     with pytest.raises(ValueError, match=r"f\.org: its suffix does not tell"):
         sort_files([tree / "y" / "f.org"])
+    (tree / "y" / "g.tar").touch()
+    with pytest.raises(ValueError, match=r"g\.tar: tars are for training; unpack it"):
+        sort_files([tree / "y" / "g.tar"])
 
 
 def test_every_modality_of_one_search_has_the_same_root(tree):

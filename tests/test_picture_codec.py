@@ -151,3 +151,17 @@ def test_a_picture_that_is_there_is_kept_unless_it_may_be_replaced(folder, tmp_p
     assert "a.png is there already" in capsys.readouterr().err and (tmp_path / "a.png").read_bytes() == original
     assert tokenloom("decompress", tmp_path / "a.tlp", "--out", tmp_path, "--tokenizer", folder, "--overwrite") == 0
     assert (tmp_path / "a.png").read_bytes() != original
+
+
+def test_the_small_file_of_another_picture_is_kept_too(folder, tmp_path, capsys):
+    """Beside each other a.png and a.bmp keep their endings, but apart both would be a.tlp."""
+    toy_photo(seed=1).save(tmp_path / "a.png")
+    toy_photo(seed=2).save(tmp_path / "a.bmp")
+    compress = ["compress", "--out", tmp_path / "small", "--tokenizer", folder]
+    assert tokenloom(*compress, tmp_path / "a.png") == 0
+    first = (tmp_path / "small" / "a.tlp").read_bytes()
+    assert tokenloom(*compress, tmp_path / "a.bmp") == 1
+    assert "a.tlp is there already" in capsys.readouterr().err
+    assert (tmp_path / "small" / "a.tlp").read_bytes() == first
+    assert tokenloom(*compress, tmp_path / "a.bmp", "--overwrite") == 0
+    assert (tmp_path / "small" / "a.tlp").read_bytes() != first

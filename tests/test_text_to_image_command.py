@@ -214,3 +214,9 @@ def test_nothing_slow_is_imported_between_a_prompt_and_its_picture(model, tmp_pa
     result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
     assert result.stdout.splitlines() == [str(tmp_path / "a.png"), ""]
+
+
+def test_what_ar_cannot_do_is_refused_before_anything_is_loaded(draw, tmp_path, capsys):
+    words = ["red", "--decoder", "ar", "--image", tmp_path / "a.png", "--mask", tmp_path / "b.png"]
+    assert wrong_usage(draw, *words, "--out", tmp_path / "c.png")
+    assert "--image needs a decoder that sees the whole picture, got ar" in capsys.readouterr().err

@@ -226,3 +226,19 @@ def test_originals_are_kept_unless_they_may_be_replaced(media, tokenizers, tmp_p
     assert "x.png is there already" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in media.rglob("*") if path.is_file()} == originals
     assert detokenize(tmp_path / "shards", "--out", media, "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    ("modality", "name", "is_of", "needed"),
+    [
+        ("image", "tokenloom-voice", "sounds", "pictures"),
+        ("image", "tokenloom-footage", "clips", "pictures"),
+        ("video", "tokenloom-voice", "sounds", "pictures"),
+        ("audio", "tokenloom-photo", "pictures", "sounds"),
+    ],
+)
+def test_a_tokenizer_of_other_media_is_named(tmp_path, capsys, modality, name, is_of, needed):
+    (tmp_path / "file").write_bytes(b"anything")
+    words = ["tokenize", tmp_path / "file", "--modality", modality, "--tokenizer", name, "--out", tmp_path / "shards"]
+    assert cli.main([str(word) for word in words]) == 1
+    assert f"{name} is a tokenizer of {is_of}, and one of {needed} is needed" in capsys.readouterr().err

@@ -293,3 +293,11 @@ def test_a_run_goes_on_with_pictures_of_its_size_alone(photos, tmp_path, capsys)
     assert train(*words) == 0
     assert train(*words, "--size", 24, "--resume") == 1
     assert "recipe.data was" in capsys.readouterr().err
+
+
+def test_a_folder_of_texts_alone_gives_its_texts(tmp_path):
+    (tmp_path / "b.md").write_text("second")
+    (tmp_path / "a.txt").write_text("first")
+    assert list(texts_of([str(tmp_path)])) == ["first", "second"]
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")  # beside pictures they are captions
+    assert list(texts_of([str(tmp_path)])) == ["first"]

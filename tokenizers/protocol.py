@@ -49,6 +49,7 @@ def check_images(images: Tensor) -> Tensor:
     Raises:
         ValueError: they are anything else. Nothing is clipped in silence.
     """
+    _check_tensor(images, "pictures")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}; add a batch axis to one image")
     return _check_range(images, "images")
@@ -60,6 +61,7 @@ def check_clips(clips: Tensor) -> Tensor:
     Raises:
         ValueError: they are anything else. Nothing is clipped in silence.
     """
+    _check_tensor(clips, "clips")
     if clips.ndim != 5 or clips.shape[1] != 3 or 0 in clips.shape:
         raise ValueError(f"clips must be (B, 3, T, H, W), got {tuple(clips.shape)}; add a batch axis to one clip")
     return _check_range(clips, "clips")
@@ -71,14 +73,21 @@ def check_sounds(sounds: Tensor) -> Tensor:
     Raises:
         ValueError: they are anything else. Nothing is clipped in silence.
     """
+    _check_tensor(sounds, "sounds")
     if sounds.ndim != 3 or sounds.shape[1] != 1 or 0 in sounds.shape:
         raise ValueError(f"sounds must be (B, 1, S), got {tuple(sounds.shape)}; mix channels to one, add a batch axis")
     return _check_range(sounds, "sounds")
 
 
+def _check_tensor(media: object, name: str) -> None:
+    if not isinstance(media, Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, got {type(media).__name__}; see torch.as_tensor")
+
+
 def _check_range(media: Tensor, name: str) -> Tensor:
     if not media.is_floating_point():
-        raise ValueError(f"{name} must be floats in [-1, 1], got {media.dtype}; divide by 127.5 and subtract 1")
+        mend = {torch.uint8: "divide by 127.5 and subtract 1", torch.int16: "divide by 32768"}
+        raise ValueError(f"{name} must be floats in [-1, 1], got {media.dtype}; {mend.get(media.dtype, 'scale them')}")
     if media.dtype != torch.float32:
         raise ValueError(f"{name} must be float32, got {media.dtype}; convert them with .float()")
     if not bool((media.abs() <= 1).all()):  # NaN fails too
