@@ -169,7 +169,9 @@ def test_a_sound_that_is_named_is_told_and_an_index_of_something_else_is_kept(sa
     (tmp_path / "index.jsonl").write_text("prompts\n")
     words = ["embed", str(tmp_path / "a.png"), str(tmp_path / "talk.wav"), "--model", str(saved), "--out"]
     assert cli.main([*words, str(tmp_path / "v.safetensors")]) == 1
-    assert "talk.wav: no vectors are made of audio files, but of image and video ones" in capsys.readouterr().err
+    assert (
+        "talk.wav: no vectors are made of audio files by this model, but of image and video" in capsys.readouterr().err
+    )
     with pytest.raises(SystemExit, match="2"):
         cli.main([*words, str(tmp_path / "index.safetensors")])
     assert "index.jsonl is there already" in capsys.readouterr().err
