@@ -52,7 +52,7 @@ class EmbeddingPipeline:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> Self:
-        """Load a shipped name or a folder that `save_pretrained` wrote.
+        """Load a shipped name or a folder that `save_pretrained` wrote; of a folder with two models, that of pictures.
 
         Raises:
             ValueError: a part is missing or broken, or the head was trained on another transformer.

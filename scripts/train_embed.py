@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         **given(arguments, *RECIPE),
     )
     model = open_models(arguments.init)[0]
-    source = (heard if isinstance(model, SpeechModel) else seen)(arguments, model, recipe)
+    source = heard(arguments, model, recipe) if isinstance(model, SpeechModel) else seen(arguments, model, recipe)
     trained = train_contrastive(
         config_of(arguments, model.transformer.config),
         recipe,

@@ -13,6 +13,7 @@ from tokenloom.models.contrastive import ContrastiveConfig, ContrastiveHead
 from tokenloom.pipelines import embed
 from tokenloom.pipelines.embed import EmbeddingPipeline, fingerprint
 from tokenloom.scripts import cli
+from tokenloom.tokenizers.pretrained import SHIPPED
 
 
 def toy_embedding(**changes) -> EmbeddingPipeline:
@@ -194,3 +195,9 @@ def test_wrong_usage_of_the_command_is_one_line(words, told, capsys):
 
 def test_one_text_may_come_alone(pipeline):
     assert torch.equal(pipeline.embed_text("red"), pipeline.embed_text(["red"]))
+
+
+@pytest.mark.parametrize("name", sorted(folder.parent.name for folder in SHIPPED.glob(f"*/{embed.HEAD}")))
+def test_every_head_that_ships_fits_its_model(name):
+    found = EmbeddingPipeline.from_pretrained(name).embed_text(["two", "one two"])
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
