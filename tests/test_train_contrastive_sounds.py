@@ -35,14 +35,14 @@ def recordings(number: int, count: int) -> list[Recording]:
 
 def train(tmp_path: Path, **changes) -> EmbeddingPipeline:
     recipe = ContrastiveRecipe(
-        **({"batch_size": 8, "warmup": 5, "learning_rate": 5e-3, "evaluate_every": 100} | changes)
+        **({"batch_size": 7, "warmup": 5, "learning_rate": 5e-3, "evaluate_every": 60} | changes)
     )
     source = SpokenTexts(recordings, recipe)
     return train_contrastive(ContrastiveConfig(**SHAPE), recipe, source, toy_model(), tmp_path, say=lambda line: None)
 
 
 def test_texts_find_their_recordings_and_the_transformer_stays_as_it_is(tmp_path):
-    trained = train(tmp_path, steps=100)
+    trained = train(tmp_path, steps=60)
     heard = trained.embed_sounds([recording(text).sound for text in TONES])
     scores = trained.scores(trained.embed_text(list(TONES)), heard)
     assert recall(scores, 1) == 1.0 and recall(scores.T, 1) == 1.0
