@@ -1,4 +1,4 @@
-"""A contrastive head on the shared transformer: one vector per text, picture or clip, alike where they tell the same.
+"""A contrastive head on the shared transformer: a vector per text or medium, alike where they tell the same.
 
 CLIP (arXiv:2103.00020) on hidden tokens that are there already. B segments, L tokens, K layers of width D, W the
 head's own width, E the size of a vector. Texts and media have a tower each: a linear map to W, one transformer block

@@ -1,8 +1,8 @@
-"""Hidden tokens of texts, pictures and clips that are given: what the shared transformer makes of them.
+"""Hidden tokens of texts, pictures, clips and sounds that are given: what the shared transformer makes of them.
 
-B segments, L tokens, D width, K layers, P tokens of a prompt, m frames of N codes. A segment is read as `given`, after
-nothing but what every sequence begins with: a text as `SharedTransformer.prefill` reads a prompt, frames as `see` does.
-Only the blocks up to the last layer that is asked for run.
+B segments, L tokens, D width, K layers, P tokens of a prompt, m frames of N codes, t steps of sound. A segment is read
+as `given`, after nothing but what every sequence begins with: a text as `SharedTransformer.prefill` reads a prompt,
+frames as `see` does, sounds as `hear` does. Only the blocks up to the last layer that is asked for run.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ from einops import rearrange
 from torch import Tensor
 
 from ..tokenizers.sequence import frame_positions, text_positions
-from .masks import causal_mask, frames_mask
+from .masks import causal_mask, frames_mask, segment_mask
 from .rotary import rotary_table
+from .sound import begin_of, embed_codes
 from .transformer import SharedTransformer
 
 
@@ -45,14 +46,34 @@ def frame_features(model: SharedTransformer, frames: Tensor, numbers: Tensor, la
     start = numbers.new_ones(batch)
     where = rearrange(frame_positions(model.config.image_grid, numbers) + 1, "B m L axes -> B (m L) axes")
     x = model.embedding(rearrange(frames, "B m L -> B (m L)")) + model.places(where, start)
-    begin = model.embedding(start.new_full((batch, 1), model.vocabulary.special("begin")))
-    positions = torch.cat([torch.zeros_like(where[:, :1]), where], dim=1)
     past = torch.ones(batch, 1, dtype=torch.bool, device=frames.device)
     inside = frames_mask(past, count, length, factorized=model.config.factorized)  # (B, 1, m L, 1 + m L)
-    mask = F.pad(inside, (0, 0, 1, 0))
+    return Features(after_begin(model, x, where, inside, layers), past.expand(-1, count * length))
+
+
+def sound_features(model: SharedTransformer, codes: Tensor, real: Tensor, layers: Sequence[int]) -> Features:
+    """Of sounds: local ids int64 (B, t, K), and `real` (B, t), false where a shorter sound was padded.
+
+    BEGIN of the sound comes first. BEGIN of the empty prompt is read before it, and left out of what is given back.
+    """
+    batch, real = len(codes), F.pad(real, (1, 0), value=True)
+    length = real.shape[1]
+    x = torch.cat([begin_of(model, batch), embed_codes(model, codes)], dim=1)
+    where = text_positions(length, start=1, device=x.device).expand(batch, -1, -1)
+    inside = segment_mask(real[:, :1], torch.zeros_like(real[:, 0]), length, real=real)  # (B, 1, 1 + t, 2 + t)
+    return Features(after_begin(model, x, where, inside, layers), real)
+
+
+def after_begin(model: SharedTransformer, x: Tensor, where: Tensor, mask: Tensor, layers: Sequence[int]) -> Tensor:
+    """`hidden_tokens` of embedded media (B, L, D) after BEGIN of the empty prompt, without those of BEGIN itself.
+
+    `where` (B, L, 3) are their positions; `mask` (B, 1, L, 1 + L) says whom they look at, BEGIN being the first.
+    """
+    begin = model.embedding(where.new_full((len(x), 1), model.vocabulary.special("begin")))
+    positions = torch.cat([torch.zeros_like(where[:, :1]), where], dim=1)
+    mask = F.pad(mask, (0, 0, 1, 0))
     mask[:, :, 0, 0] = True  # BEGIN sees itself
-    tokens = hidden_tokens(model, torch.cat([begin, x], dim=1), positions, mask, layers)[:, 1:]
-    return Features(tokens, past.expand(-1, tokens.shape[1]))
+    return hidden_tokens(model, torch.cat([begin, x], dim=1), positions, mask, layers)[:, 1:]
 
 
 def hidden_tokens(

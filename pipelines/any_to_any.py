@@ -15,19 +15,14 @@ from typing import Any, NamedTuple, Self, cast
 import torch
 from torch import Tensor
 
-from ..tokenizers.pretrained import SHIPPED
-from . import speech_model, text_to_image
 from .media_to_text import MediaToTextPipeline
+from .open_models import Model, open_models, shipped
 from .prompt_items import Item, Items, Medium, Sound, as_beginning, as_clip, as_picture, as_sound, as_text, sorted_items
 from .sampler_settings import SamplerSettings
 from .speech_model import SpeechModel
 from .text_to_image import Generators, TextToImagePipeline
 from .text_to_speech import SpeechToSpeechPipeline, SpeechToTextPipeline, TextToSpeechPipeline
 from .text_to_video import TextToVideoPipeline
-
-Model = TextToImagePipeline | SpeechModel
-INDICES: dict[str, type[Model]] = {text_to_image.INDEX: TextToImagePipeline, speech_model.INDEX: SpeechModel}
-
 
 OF_DRAWING = {field.name for field in fields(SamplerSettings)} - {"temperature"}  # settings that writing does not know
 
@@ -61,13 +56,7 @@ class AnyToAnyPipeline:
         Raises:
             ValueError: one of them is no model, or a part is missing or broken.
         """
-        models: list[Model] = []
-        for folder in map(model_folder, names_or_paths or shipped()):
-            found = [kind.from_pretrained(folder) for index, kind in INDICES.items() if (folder / index).is_file()]
-            for model in found:
-                model.transformer = found[0].transformer
-            models += found
-        return cls(*models)
+        return cls(*(model for name in names_or_paths or shipped() for model in open_models(name)))
 
     def to(self, device: str | torch.device) -> Self:
         for model in self.models:
@@ -169,23 +158,3 @@ def speech_ways(model: SpeechModel) -> Ways:
         "answer": (Pair(("audio",), "audio"), answer),
     }
     return {pair: way for task, (pair, way) in ways.items() if task in model.tasks}
-
-
-def model_folder(name_or_path: str | Path) -> Path:
-    """The folder of a model on disk, or of one that is shipped under this name.
-
-    Raises:
-        ValueError: neither is there.
-    """
-    for folder in (Path(name_or_path), SHIPPED / name_or_path):
-        if any((folder / index).is_file() for index in INDICES):
-            return folder
-    raise ValueError(
-        f"a model is a folder with {' or '.join(INDICES)}, or one of {', '.join(shipped())}, and "
-        f"{str(name_or_path)!r} is neither; train one, or name its folder"
-    )
-
-
-def shipped() -> list[str]:
-    """The names of the models that come with the package."""
-    return sorted({path.parent.name for index in INDICES for path in SHIPPED.glob(f"*/{index}")})

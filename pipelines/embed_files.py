@@ -3,7 +3,7 @@
 N rows, E the size of a vector. A broken file costs its own row alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..data.files import json_line, write_atomically
 from ..data.media import MediaError
-from .describe_files import Read, clip_of, picture_of
+from .describe_files import clip_of, picture_of
 from .embed import EmbeddingPipeline
+from .hear_files import beginning_of
 from .out_of_memory import LEAVE_OUT, skipped
-
-READ: Mapping[str, Read] = {"image": picture_of, "video": clip_of}
+from .speech_model import SpeechModel
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,28 @@ def embed_texts(pipeline: EmbeddingPipeline, texts: Sequence[str]) -> list[Embed
     return [Embedded("text", text, vector) for text, vector in zip(texts, vectors, strict=True)]
 
 
+def readers(pipeline: EmbeddingPipeline) -> Mapping[str, Callable[[Path], Tensor]]:
+    """Modality -> how a file of it becomes its vector (1, E), of those that the model knows."""
+    model = pipeline.model
+    if isinstance(model, SpeechModel):
+        return {"audio": lambda file: pipeline.embed_sounds([beginning_of(file, model)])}
+    return {
+        "image": lambda file: pipeline.embed_pictures(picture_of(file, model)),
+        "video": lambda file: pipeline.embed_clips(clip_of(file, model)),
+    }
+
+
 def embed_files(pipeline: EmbeddingPipeline, files: Iterable[tuple[str, Path]]) -> Iterator[Embedded]:
     """The vector of each file, of which the modality is told, in their order."""
+    read = readers(pipeline)
     for modality, file in files:
         try:
-            if modality not in READ:
+            if modality not in read:
                 raise MediaError(
-                    str(file), f"no vectors are made of {modality} files, but of {' and '.join(READ)} ones"
+                    str(file),
+                    f"no vectors are made of {modality} files by this model, but of {' and '.join(read)} ones",
                 )
-            media = READ[modality](file, pipeline.pictures)
-            embed = pipeline.embed_clips if modality == "video" else pipeline.embed_pictures
-            vector = embed(media)[0].cpu()
+            vector = read[modality](file)[0].cpu()
         except LEAVE_OUT as error:
             yield Embedded(modality, str(file), error=skipped(file, error))
             continue

@@ -38,6 +38,16 @@ def hear_file(file: Path, model: SpeechModel) -> Tensor:
     return sound
 
 
+def beginning_of(file: Path, model: SpeechModel) -> Tensor:
+    """The same of a sound of any length: one that is longer is cut there.
+
+    Raises:
+        MediaError: it cannot be read.
+    """
+    rate, most = model.audio_tokenizer.sample_rate, model.most_samples
+    return read_audio(file, sample_rate=rate, stop=most / rate)[:, :most]
+
+
 def transcripts(pipeline: SpeechToTextPipeline, files: Iterable[Path]) -> Iterator[Heard]:
     """What each file says, in their order."""
     for file in files:

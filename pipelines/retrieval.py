@@ -1,4 +1,4 @@
-"""How well captions find their pictures or clips among many, and these their captions: recall at k, both ways.
+"""How well captions find their pictures, clips or sounds among many, and these their captions: recall at k, both ways.
 
 N pairs, scores (N, N). Strictly, only a text's own medium is right. But "a heart" is true of every picture that shows
 one heart and nothing else: where a detector can tell, it also counts as found what the text is true of.
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from ..data.media import MediaError, from_uint8
 from .embed import BATCH, EmbeddingPipeline
-from .picture_sources import MIXTURE, FileSource, open_files, whole
+from .picture_sources import MIXTURE, VALIDATION_NUMBER, FileSource, open_files, whole
+from .spoken_digits import DigitStrings
 from .worlds import SCENES, Asked, World
 
 RANKS = (1, 5)
@@ -32,6 +34,24 @@ class Gallery:
     captions: list[str]
     media: Tensor
     true: Right | None = None  # is caption i true of medium j? None: nobody can tell
+
+    def vectors(self, pipeline: EmbeddingPipeline) -> Tensor:
+        """Of the media, (N, E)."""
+        embed = pipeline.embed_clips if self.media.ndim == 5 else pipeline.embed_pictures
+        return torch.cat([embed(from_uint8(part)) for part in self.media.split(BATCH)])
+
+
+@dataclass(frozen=True)
+class SpokenGallery:
+    """N texts that say different things, and a recording of each: float32 (1, S)."""
+
+    captions: list[str]
+    sounds: list[Tensor]
+    true: ClassVar[None] = None  # of no other recording than its own
+
+    def vectors(self, pipeline: EmbeddingPipeline) -> Tensor:
+        """Of the recordings, (N, E)."""
+        return pipeline.embed_sounds(self.sounds)
 
 
 def recall(scores: Tensor, k: int, right: Right | None = None) -> float:
@@ -88,8 +108,29 @@ def held_out_gallery(path: Path, size: int) -> Gallery:
     return Gallery(list(found), torch.stack(list(found.values())))
 
 
+def spoken_gallery(path: Path, count: int, seed: int, sample_rate: int) -> SpokenGallery:
+    """`count` strings of one to three digits, of recordings that training does not hear, by all voices of `path`.
+
+    Raises:
+        ValueError: there are not so many different ones; else as `DigitStrings`.
+    """
+    strings = DigitStrings(path, sample_rate=sample_rate, seed=seed, vary=None)
+    different = sum(10**length for length in range(1, strings.max_digits + 1))
+    if count > different:
+        raise ValueError(f"there are {different} strings of digits that differ, not {count}; ask for fewer")
+    found: dict[str, Tensor] = {}
+    number = VALIDATION_NUMBER
+    while len(found) < count:
+        for said in strings.of_mixed_lengths(number, count):
+            found.setdefault(said.text, said.sound)
+        number += 1
+    return SpokenGallery(list(found)[:count], list(found.values())[:count])
+
+
 @torch.no_grad()
-def retrieve(pipeline: EmbeddingPipeline, gallery: Gallery, among: Sequence[int]) -> dict[int, dict[str, float]]:
+def retrieve(
+    pipeline: EmbeddingPipeline, gallery: Gallery | SpokenGallery, among: Sequence[int]
+) -> dict[int, dict[str, float]]:
     """Recall at each of `RANKS`, both ways, among so many pairs: the mean over stretches of the gallery so long.
 
     "text_1" is the share of texts that find their own medium first, "media_5" that of media with their own text among
@@ -102,9 +143,7 @@ def retrieve(pipeline: EmbeddingPipeline, gallery: Gallery, among: Sequence[int]
         raise ValueError(
             f"a gallery of {len(gallery.captions)} pairs cannot be searched among {max(among)}; enlarge it"
         )
-    text = pipeline.embed_text(gallery.captions)
-    embed = pipeline.embed_clips if gallery.media.ndim == 5 else pipeline.embed_pictures
-    media = torch.cat([embed(from_uint8(part)) for part in gallery.media.split(BATCH)])
+    text, media = pipeline.embed_text(gallery.captions), gallery.vectors(pipeline)
     return {count: _mean_recalls(pipeline.scores(text, media), gallery.true, count) for count in among}
 
 

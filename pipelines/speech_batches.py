@@ -125,11 +125,11 @@ class SpeechBatches:
         if task == "answer":
             assert self.data.answers is not None
             heard, said = zip(*self.data.answers(number, count), strict=True)
-            return DrawnSpeech(self._prompts([ANSWER] * count), _joined(heard), _joined(said), None)
+            return DrawnSpeech(self._prompts([ANSWER] * count), joined(heard), joined(said), None)
         if task == "write":
             spoken = self.data.heard(number, count)
             written = self._prompts([one.text for one in spoken])
-            return DrawnSpeech(self._prompts([""] * count), _joined(spoken), None, written)
+            return DrawnSpeech(self._prompts([""] * count), joined(spoken), None, written)
         spoken = self.data.said(number, count)
         dropped, nameless = torch.rand(2, count, generator=generator).tolist()
         texts = [
@@ -138,7 +138,7 @@ class SpeechBatches:
             else spoken_prompt(one.text, one.speaker * (n >= self.recipe.drop_speaker))
             for one, d, n in zip(spoken, dropped, nameless, strict=True)
         ]
-        return DrawnSpeech(self._prompts(texts), None, _joined(spoken), None)
+        return DrawnSpeech(self._prompts(texts), None, joined(spoken), None)
 
     def _prompts(self, texts: Sequence[str]) -> Prompts:
         return prompt_batch([self.text_tokenizer.encode(text) for text in texts], self.vocabulary)
@@ -153,5 +153,6 @@ class SpeechBatches:
         return self.model.encode(joined[0].split(joined[1], dim=1)) if joined else None
 
 
-def _joined(spoken: Sequence[Spoken]) -> Joined:
+def joined(spoken: Sequence[Spoken]) -> Joined:
+    """What is said, one after the other."""
     return torch.cat([one.sound for one in spoken], dim=1), [one.sound.shape[1] for one in spoken]

@@ -4,7 +4,6 @@ B sounds, S samples, t steps, K codebooks. The transformer may take fewer codebo
 ones are a code of their own, at a lower bit rate.
 """
 
-import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,8 +26,10 @@ from ..tokenizers.sequence import prompt_batch, text_positions
 from ..tokenizers.text import TextTokenizer
 from ..tokenizers.units import UnitsTokenizer
 from .open_tokenizer import UNTRAINED_SOUND, open_audio_tokenizer
+from .text_to_image import check_prompt
 
 INDEX = "speech.json"  # voices, words and the sound tokenizer, beside the folders of the parts
+MAX_TEXT_TOKENS = 64
 ANSWER = "answer"  # the prompt before a sound that is to be answered
 
 SoundTokenizer = AudioTokenizer | UnitsTokenizer | MuLawTokenizer
@@ -151,15 +152,28 @@ class SpeechModel:
         return (grid((11 * rate,))[1] - grid((rate,))[1]) / 10
 
     @property
+    def most_samples(self) -> int:
+        """Of the longest sound that it knows, at the rate of its tokenizer."""
+        longest, grid = self.transformer.config.sound_steps, self.audio_tokenizer.grid
+        above = range(1, round((longest + 1) * self.audio_tokenizer.sample_rate / self.steps_per_second))
+        return bisect_right(above, longest, key=lambda samples: grid((samples,))[1])
+
+    @property
     def max_seconds(self) -> float:
-        """Of the longest sound that fits into the steps that the transformer knows."""
-        steps, rate, grid = (
-            self.transformer.config.sound_steps,
-            self.audio_tokenizer.sample_rate,
-            self.audio_tokenizer.grid,
-        )
-        beyond = range(math.ceil((steps + 1) / self.steps_per_second * rate) + 1)
-        return (bisect_right(beyond, steps, key=lambda samples: grid((samples,))[1]) - 1) / rate
+        """The same in seconds."""
+        return self.most_samples / self.audio_tokenizer.sample_rate
+
+    def tokens(self, text: object) -> list[int]:
+        """Token ids of what is said.
+
+        Raises:
+            ValueError: it is not text, empty, or longer than the model learned to say.
+        """
+        said = check_prompt(text)
+        tokens = self.text_tokenizer.encode(said) if len(said) <= 100 * MAX_TEXT_TOKENS else [0] * len(said)
+        if len(tokens) > MAX_TEXT_TOKENS:
+            raise ValueError(f"a text may have {MAX_TEXT_TOKENS} tokens, got {len(tokens)}; say it in parts")
+        return tokens
 
     def check_task(self, task: str) -> None:
         """Refuse what the model was not trained for.

@@ -204,6 +204,11 @@ class DigitStrings:
         """One from each of `count` batches, from `number` on: strings of all lengths, to be tried with."""
         return [said for batch in range(number, number + count) for said in self(batch, 1)]
 
+    def of_mixed_lengths(self, number: int, count: int) -> list[Utterance]:
+        """A batch whose strings are of all lengths."""
+        generators = [generator_of(self.seed, number, i) for i in range(count)]
+        return [self._utterance(1 + _choice(self.max_digits, each), number, each) for each in generators]
+
     def _utterance(self, length: int, number: int, generator: torch.Generator) -> Utterance:
         speaker = self.speakers[_choice(len(self.speakers), generator)]
         said = self.voices.say([_choice(10, generator) for _ in range(length)], speaker, number, generator)

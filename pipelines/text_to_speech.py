@@ -17,10 +17,8 @@ from ..models.writing import write
 from .best_of import candidates
 from .sampler_settings import DECODERS, SamplerSettings
 from .speak import DEFAULTS, speak
-from .speech_model import ANSWER, SpeechModel
+from .speech_model import ANSWER, MAX_TEXT_TOKENS, SpeechModel
 from .text_to_image import BATCH, Generators, check_prompt, picture_generators, words_of
-
-MAX_TEXT_TOKENS = 64
 
 
 @dataclass
@@ -128,11 +126,7 @@ class TextToSpeechPipeline(_SpeechPipeline):
         """
         text = check_prompt(prompt)
         self.check_speaker(speaker)
-        said = spoken_prompt(text, speaker)
-        tokens = self.model.text_tokenizer.encode(said) if len(said) <= 100 * MAX_TEXT_TOKENS else [0] * len(said)
-        if len(tokens) > MAX_TEXT_TOKENS:
-            raise ValueError(f"a text may have {MAX_TEXT_TOKENS} tokens, got {len(tokens)}; say it in parts")
-        return tokens
+        return self.model.tokens(spoken_prompt(text, speaker))
 
     @torch.no_grad()
     def __call__(

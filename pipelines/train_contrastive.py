@@ -1,108 +1,34 @@
-"""Train the head that makes vectors: on captioned pictures and clips, on a transformer that stays as it is.
+"""Train the head that makes vectors, on a transformer that stays as it is.
 
-B pairs of a caption with a picture or a clip. A batch is a function of the step alone: pictures in most steps, clips in
-a share of them, never both, so that every wrong answer is of the right kind.
+B pairs of a caption with a picture, a clip or a sound: see contrastive_pairs.py.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ..data.loader import generator_of
 from ..data.made_ahead import MadeAhead
 from ..models.contrastive import ContrastiveConfig, ContrastiveHead, contrastive_loss
 from ..models.features import Features
 from ..models.schedules import cosine
-from .clip_order import seen_frames
-from .clip_sources import ClipSource
+from .contrastive_pairs import ContrastiveRecipe, Pairs, PairSource
 from .embed import EmbeddingPipeline
-from .picture_sources import VALIDATION_NUMBER, PictureSource, parts_of
+from .open_models import Model
 from .retrieval import recall
-from .seen_media import begun_frames
-from .text_to_image import TextToImagePipeline
 from .train_loop import LoopConfig, train
-from .training_batches import codes_of
-
-DRAWING = 2  # random numbers for what a step learns are apart from all others
-VALIDATION_PAIRS = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContrastiveRecipe:
-    data: tuple[str, ...] = ()  # where the pictures come from, in words: a resumed run must have the same
-    clip_data: tuple[str, ...] = ()  # the same, of clips
-    clip_share: float = 0.25  # of the steps that learn clips, where there are any
-    steps: int = 600
-    batch_size: int = 128  # pairs: each tells its own from the others
-    learning_rate: float = 2e-3
-    warmup: int = 30
-    prompt_length: int = 64  # tokens; captions are cut there
-    bfloat16: bool = False  # products of the transformer in bfloat16; pays where the processor has units for it
-    seed: int = 0
-    evaluate_every: int = 100
-    checkpoint_every: int = 100
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 2:
-            raise ValueError(f"steps must be at least 1 and batch_size 2, got {self.steps} and {self.batch_size}")
-        if not 0 < self.clip_share < 1:
-            raise ValueError(f"clip_share must be between 0 and 1, got {self.clip_share}; leave out clips to have none")
-        if self.prompt_length < 2:
-            raise ValueError(f"prompt_length must be at least 2, got {self.prompt_length}")
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """A batch before tokenizers and transformer have seen it."""
-
-    parts: list[Tensor]  # of each source: uint8 (n, m, 3, H, W), or codes of token shards, int64 (n, m, h, w)
-    captions: list[str]
-    numbers: list[int]  # which frames of the clips they are; [0] for pictures
-
-
-class PairSource:
-    """Number -> pairs of captions with pictures, or with the frames that are seen of clips."""
-
-    def __init__(self, pictures: PictureSource, clips: ClipSource | None, recipe: ContrastiveRecipe):
-        self.pictures, self.clips, self.recipe = pictures, clips, recipe
-
-    def __call__(self, number: int) -> Pairs:
-        moving = float(torch.rand((), generator=generator_of(self.recipe.seed, number, DRAWING)))
-        if self.clips and moving < self.recipe.clip_share:
-            return self.of_clips(number, self.recipe.batch_size)
-        return self.of_pictures(number, self.recipe.batch_size)
-
-    def of_pictures(self, number: int, count: int) -> Pairs:
-        parts = parts_of(self.pictures, number, count)
-        return Pairs([pictures.unsqueeze(1) for pictures, _ in parts], _captions(parts), [0])
-
-    def of_clips(self, number: int, count: int) -> Pairs:
-        assert self.clips is not None
-        parts = parts_of(self.clips, number, count)
-        clips = [clips if clips.dtype == torch.long else clips.transpose(1, 2) for clips, _ in parts]  # (n, T, ...)
-        numbers = seen_frames(clips[0].shape[1])
-        return Pairs([clip[:, numbers] for clip in clips], _captions(parts), numbers)
-
-
-def _captions(parts: Sequence[tuple[Tensor, list[str]]]) -> list[str]:
-    return [caption for _, captions in parts for caption in captions]
 
 
 @torch.no_grad()
 def features_of(pipeline: EmbeddingPipeline, pairs: Pairs, recipe: ContrastiveRecipe) -> tuple[Features, Features]:
     """What the transformer makes of the captions, and of what they tell about."""
-    pictures, device = pipeline.pictures, pipeline.pictures.device
-    codes = torch.cat([codes_of(part.to(device), pictures.image_tokenizer).to(device) for part in pairs.parts])
-    numbers = torch.tensor(pairs.numbers, device=device).repeat(len(codes), 1)
-    tokens = [pictures.text_tokenizer.encode(text)[: recipe.prompt_length - 1] for text in pairs.captions]
-    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
-        return pipeline.text_features(tokens), pipeline.frame_features(
-            begun_frames(pictures.transformer.vocabulary, codes), numbers
-        )
+    model = pipeline.model
+    tokens = [model.text_tokenizer.encode(text)[: recipe.prompt_length - 1] for text in pairs.captions]
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+        return pipeline.text_features(tokens), pairs.media_features(pipeline)
 
 
 def numbered(captions: Sequence[str]) -> Tensor:
@@ -114,17 +40,16 @@ def numbered(captions: Sequence[str]) -> Tensor:
 def train_contrastive(
     config: ContrastiveConfig,
     recipe: ContrastiveRecipe,
-    source: PictureSource,
-    pictures: TextToImagePipeline,
+    source: PairSource,
+    model: Model,
     out: Path,
     *,
     resume: bool = False,
-    clips: ClipSource | None = None,
     device: str | torch.device = "cpu",
     workers: int = 0,
     say: Callable[[str], None] = print,
 ) -> EmbeddingPipeline:
-    """Train a head for the transformer of `pictures` and return both; checkpoints and curves are written under `out`.
+    """Train a head for the transformer of `model` and return both; checkpoints and curves are written under `out`.
 
     `workers` processes draw and read the batches ahead.
 
@@ -135,24 +60,22 @@ def train_contrastive(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # only the initial weights come from here
         head = ContrastiveHead(config)
-    pipeline = EmbeddingPipeline(pictures, head).to(device)
-    pairs = PairSource(source, clips, recipe)
-    drawn = MadeAhead(pairs, workers)
+    pipeline = EmbeddingPipeline(model, head).to(device)
+    drawn = MadeAhead(source, workers)
     parameters = sum(p.numel() for p in head.parameters())
     say(f"head: {parameters / 1e3:.0f} K parameters; {recipe.steps} steps of {recipe.batch_size} pairs")
 
     def loss_on(module: nn.Module, batch: Pairs) -> tuple[Tensor, dict[str, float]]:
         scores = cast(ContrastiveHead, module)(*features_of(pipeline, batch, recipe))
-        value = contrastive_loss(scores, numbered(batch.captions).to(scores.device))
-        return value, {"recall_at_1": recall(scores.detach(), 1)}
+        texts = numbered(batch.captions)
+        value = contrastive_loss(scores, texts.to(scores.device))
+        return value, {"recall_at_1": recall(scores.detach(), 1, lambda row, column: bool(texts[row] == texts[column]))}
 
     @torch.no_grad()
     def evaluate(module: nn.Module, step: int) -> dict[str, float]:
         figures: dict[str, float] = {}
-        for prefix, draw in {"": pairs.of_pictures, "clip_": pairs.of_clips}.items():
-            if prefix and not clips:
-                continue
-            value, found = loss_on(module, draw(VALIDATION_NUMBER, VALIDATION_PAIRS))
+        for prefix, pairs in source.validation().items():
+            value, found = loss_on(module, pairs)
             figures |= {f"validation_{prefix}{name}": v for name, v in {"loss": float(value), **found}.items()}
         return figures
 
@@ -173,4 +96,4 @@ def train_contrastive(
         resume=resume,
         say=say,
     )
-    return EmbeddingPipeline(pictures, cast(ContrastiveHead, average))
+    return EmbeddingPipeline(model, cast(ContrastiveHead, average))

@@ -18,8 +18,9 @@ from tokenloom.data.media import fit, from_uint8, read_image, to_pil, to_tensor,
 from tokenloom.data.video import read_video
 from tokenloom.data.write_audio import write_audio
 from tokenloom.data.write_video import write_video
-from tokenloom.pipelines.any_to_any import AnyToAnyPipeline, Pair, shipped
+from tokenloom.pipelines.any_to_any import AnyToAnyPipeline, Pair
 from tokenloom.pipelines.media_to_text import MediaToTextPipeline
+from tokenloom.pipelines.open_models import shipped
 from tokenloom.pipelines.prompt_items import KINDS, Sound, kind_of
 from tokenloom.pipelines.speech_model import SpeechModel
 from tokenloom.pipelines.text_to_image import TextToImagePipeline, seeded

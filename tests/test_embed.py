@@ -13,6 +13,7 @@ from tokenloom.models.contrastive import ContrastiveConfig, ContrastiveHead
 from tokenloom.pipelines import embed
 from tokenloom.pipelines.embed import EmbeddingPipeline, fingerprint
 from tokenloom.scripts import cli
+from tokenloom.tokenizers.pretrained import SHIPPED
 
 
 def toy_embedding(**changes) -> EmbeddingPipeline:
@@ -169,7 +170,9 @@ def test_a_sound_that_is_named_is_told_and_an_index_of_something_else_is_kept(sa
     (tmp_path / "index.jsonl").write_text("prompts\n")
     words = ["embed", str(tmp_path / "a.png"), str(tmp_path / "talk.wav"), "--model", str(saved), "--out"]
     assert cli.main([*words, str(tmp_path / "v.safetensors")]) == 1
-    assert "talk.wav: no vectors are made of audio files, but of image and video ones" in capsys.readouterr().err
+    assert (
+        "talk.wav: no vectors are made of audio files by this model, but of image and video" in capsys.readouterr().err
+    )
     with pytest.raises(SystemExit, match="2"):
         cli.main([*words, str(tmp_path / "index.safetensors")])
     assert "index.jsonl is there already" in capsys.readouterr().err
@@ -192,3 +195,9 @@ def test_wrong_usage_of_the_command_is_one_line(words, told, capsys):
 
 def test_one_text_may_come_alone(pipeline):
     assert torch.equal(pipeline.embed_text("red"), pipeline.embed_text(["red"]))
+
+
+@pytest.mark.parametrize("name", sorted(folder.parent.name for folder in SHIPPED.glob(f"*/{embed.HEAD}")))
+def test_every_head_that_ships_fits_its_model(name):
+    found = EmbeddingPipeline.from_pretrained(name).embed_text(["two", "one two"])
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))

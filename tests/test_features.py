@@ -1,4 +1,4 @@
-"""Laws of hidden tokens: they are those of the paths by which the transformer reads prompts and frames."""
+"""Laws of hidden tokens: they are those of the paths by which the transformer reads prompts, frames and sounds."""
 
 from contextlib import contextmanager
 
@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from tests.doubles import toy_transformer
-from tokenloom.models.features import frame_features, text_features
+from tests.test_sound import toy_sounds, toy_speaker
+from tokenloom.models.features import frame_features, sound_features, text_features
+from tokenloom.models.sound import hear
 from tokenloom.tokenizers.sequence import prompt_batch, text_positions
 
 TEXTS = [[5, 6, 7], [8], [9, 10], [11, 5, 6, 7, 8]]
@@ -62,6 +64,31 @@ def test_pictures_and_frames_are_read_as_captions_see_them(changes):
     features = frame_features(model, frames, numbers, (2, 3))
     torch.testing.assert_close(features.tokens, normed(found, (2, 3)), rtol=1e-4, atol=1e-5)
     assert features.real.all() and features.real.shape == features.tokens.shape[:2]
+
+
+@torch.no_grad()
+def test_sounds_are_read_as_what_is_written_hears_them():
+    model, sounds = toy_speaker(num_layers=3), toy_sounds()
+    ids, real = prompt_batch([[]] * len(sounds.codes), model.vocabulary)
+    past = model.prefill(ids, text_positions(1), real)
+    with outputs_of_blocks(model) as found:
+        hear(model, sounds.codes, sounds.real, past)
+    features = sound_features(model, sounds.codes, sounds.real, (1, 3))
+    assert torch.equal(features.real, F.pad(sounds.real, (1, 0), value=True)), "BEGIN of the sound, and its steps"
+    found_there = normed(found, (1, 3))[features.real]
+    torch.testing.assert_close(features.tokens[features.real], found_there, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_padding_changes_no_token_of_a_sound():
+    model, sounds = toy_speaker(), toy_sounds()
+    whole = sound_features(model, sounds.codes, sounds.real, (1, 2))
+    junk = torch.where(sounds.real.unsqueeze(-1), sounds.codes, 3)
+    longer = sound_features(model, F.pad(junk, (0, 0, 0, 4), value=5), F.pad(sounds.real, (0, 4)), (1, 2))
+    torch.testing.assert_close(longer.tokens[longer.real], whole.tokens[whole.real])
+    for row, steps in enumerate(sounds.real.sum(1).tolist()):
+        one = sound_features(model, sounds.codes[row : row + 1, :steps], sounds.real[row : row + 1, :steps], (1, 2))
+        torch.testing.assert_close(one.tokens[0], whole.tokens[row, : 1 + steps], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

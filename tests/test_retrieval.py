@@ -9,9 +9,11 @@ from PIL import Image
 
 from tests.doubles import CAPTIONS, SIZE, toy_picture
 from tests.test_embed import toy_embedding
+from tests.test_spoken_digits import RATE, TAKES, heard, pitch, write_digits
 from tokenloom.data.scene_parser import parse
 from tokenloom.pipelines.picture_sources import held_out_of
-from tokenloom.pipelines.retrieval import Gallery, fresh_gallery, held_out_gallery, recall, retrieve
+from tokenloom.pipelines.retrieval import Gallery, fresh_gallery, held_out_gallery, recall, retrieve, spoken_gallery
+from tokenloom.pipelines.spoken_digits import digits_of
 from tokenloom.pipelines.worlds import CLIPS, SCENES
 from tokenloom.scripts import cli
 
@@ -66,6 +68,22 @@ def test_recalls_are_means_over_stretches_of_the_gallery_and_both_ways():
     assert set(plain) == {"text_1", "text_5", "media_1", "media_5"}
     with pytest.raises(ValueError, match="a gallery of 12 pairs cannot be searched among 13"):
         retrieve(pipeline, gallery, [4, 13])
+
+
+def test_a_spoken_gallery_holds_strings_that_differ_of_takes_that_training_leaves_out(tmp_path):
+    write_digits(tmp_path)
+    gallery = spoken_gallery(tmp_path, 60, 5, RATE)
+    assert len(set(gallery.captions)) == 60 == len(gallery.sounds)
+    assert {len(text.split()) for text in gallery.captions} == {1, 2, 3}
+    held_out = {pitch(n, digit, take) for n in range(2) for digit in range(10) for take in (2, 3, 4)}
+    assert all(set(heard(sound)) <= held_out for sound in gallery.sounds)
+    for text, sound in zip(gallery.captions, gallery.sounds, strict=True):
+        assert [(hz - 500) // 10 // TAKES % 10 for hz in heard(sound)] == digits_of(text)
+    again, other = spoken_gallery(tmp_path, 60, 5, RATE), spoken_gallery(tmp_path, 60, 6, RATE)
+    assert again.captions == gallery.captions != other.captions
+    assert len(set(spoken_gallery(tmp_path, 1110, 5, RATE).captions)) == 1110
+    with pytest.raises(ValueError, match="there are 1110 strings of digits that differ, not 1111; ask for fewer"):
+        spoken_gallery(tmp_path, 1111, 5, RATE)
 
 
 @pytest.fixture

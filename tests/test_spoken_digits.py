@@ -1,6 +1,7 @@
 """Laws of pipelines/spoken_digits.py: numbers alone decide, takes are held apart, strings hold what they say."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,15 +47,19 @@ def heard(sound: Tensor) -> list[int]:
     return [10 * round(int(torch.fft.rfft(tone, 8000).abs().argmax()) / 10) for tone in tones]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def write_digits(path: Path) -> None:
     """Tones for words, with silence around them."""
-    path = tmp_path_factory.mktemp("digits")
     for number, speaker in enumerate(SPEAKERS):
         for digit in range(10):
             for take in range(TAKES):
                 sound = torch.nn.functional.pad(tone(pitch(number, digit, take)), (400, 640))
                 write_audio(path / f"{digit}_{speaker}_{take:02}.wav", sound, RATE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("digits")
+    write_digits(path)
     return path
 
 
@@ -70,6 +75,15 @@ def test_seed_and_number_alone_decide(folder):
     assert all(torch.equal(a.sound, b.sound) for a, b in zip(first, second, strict=False))
     assert [said.text for said in one(6, 20)] != [said.text for said in one(5, 20)]
     assert [said.text for said in strings(folder, seed=4)(5, 20)] != [said.text for said in one(5, 20)]
+
+
+def test_a_batch_of_mixed_lengths_follows_from_seed_and_number_too(folder):
+    one, other = strings(folder, vary=varied_alike), strings(folder, vary=varied_alike)
+    first, second = one.of_mixed_lengths(5, 30), other.of_mixed_lengths(5, 40)
+    assert {len(said.digits) for said in first} == {1, 2, 3}
+    assert [said.text for said in first] == [said.text for said in second[:30]]
+    assert all(torch.equal(a.sound, b.sound) for a, b in zip(first, second, strict=False))
+    assert [said.text for said in one.of_mixed_lengths(6, 30)] != [said.text for said in first]
 
 
 @pytest.mark.parametrize("number", [0, VALIDATION_NUMBER])

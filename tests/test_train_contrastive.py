@@ -12,9 +12,10 @@ from tests.doubles import CAPTIONS, ToySource, toy_picture, toy_pictures, toy_pi
 from tokenloom.models.contrastive import ContrastiveConfig
 from tokenloom.pipelines import train_contrastive
 from tokenloom.pipelines.clip_order import seen_frames
+from tokenloom.pipelines.contrastive_pairs import CaptionedMedia, ContrastiveRecipe
 from tokenloom.pipelines.embed import EmbeddingPipeline
 from tokenloom.pipelines.retrieval import recall
-from tokenloom.pipelines.train_contrastive import ContrastiveRecipe, PairSource, features_of, numbered
+from tokenloom.pipelines.train_contrastive import features_of, numbered
 from tokenloom.scripts import cli, train_embed
 
 SHAPE = {"trunk_width": 32, "layers": (1, 2), "width": 12, "num_heads": 2, "embedding_size": 8}
@@ -34,10 +35,11 @@ class ToyClips:
 def test_the_captions_find_their_pictures_and_the_transformer_stays_as_it_is(tmp_path):
     pictures = toy_pipeline(num_frames=4)
     before = {name: tensor.clone() for name, tensor in pictures.transformer.state_dict().items()}
+    recipe = ContrastiveRecipe(steps=120, batch_size=16, warmup=5, learning_rate=5e-3, evaluate_every=120)
     trained = train_contrastive.train_contrastive(
         ContrastiveConfig(**SHAPE),
-        ContrastiveRecipe(steps=120, batch_size=16, warmup=5, learning_rate=5e-3, evaluate_every=120),
-        ToySource(),
+        recipe,
+        CaptionedMedia(ToySource(), None, recipe),
         pictures,
         tmp_path,
         say=lambda line: None,
@@ -50,19 +52,19 @@ def test_the_captions_find_their_pictures_and_the_transformer_stays_as_it_is(tmp
 
 def test_a_batch_is_pictures_or_clips_by_its_number_alone():
     recipe = ContrastiveRecipe(batch_size=3, clip_share=0.5)
-    source = PairSource(ToySource(), ToyClips(), recipe)
+    source = CaptionedMedia(ToySource(), ToyClips(), recipe)
     batches = [source(number) for number in range(30)]
     lengths = [batch.parts[0].shape[1] for batch in batches]
     assert set(lengths) == {1, 4} and 8 <= lengths.count(4) <= 22
     for number in (29, 3, 7):
         again = source(number)
         assert torch.equal(again.parts[0], batches[number].parts[0]) and again.captions == batches[number].captions
-    assert {PairSource(ToySource(), None, recipe)(number).parts[0].shape[1] for number in range(30)} == {1}
+    assert {CaptionedMedia(ToySource(), None, recipe)(number).parts[0].shape[1] for number in range(30)} == {1}
 
 
 def test_of_a_clip_those_frames_are_seen_that_captions_are_written_from():
     clips = torch.arange(9, dtype=torch.uint8).repeat(4, 3, 1)[..., None, None].expand(4, 3, 9, 2, 2)
-    pairs = PairSource(ToySource(), lambda number, count: (clips, ["a"] * 4), ContrastiveRecipe()).of_clips(0, 4)
+    pairs = CaptionedMedia(ToySource(), lambda number, count: (clips, ["a"] * 4), ContrastiveRecipe()).of_clips(0, 4)
     assert pairs.numbers == seen_frames(9) and pairs.parts[0][0, :, 0, 0, 0].tolist() == seen_frames(9)
 
 
@@ -71,8 +73,8 @@ def test_training_sees_what_the_pipeline_sees(tmp_path):
     pipeline = EmbeddingPipeline(pictures, train_contrastive.ContrastiveHead(ContrastiveConfig(**SHAPE)))
     recipe = ContrastiveRecipe(batch_size=5)
     for batch in (
-        PairSource(ToySource(), ToyClips(), recipe).of_pictures(2, 5),
-        PairSource(ToySource(), ToyClips(), recipe).of_clips(2, 5),
+        CaptionedMedia(ToySource(), ToyClips(), recipe).of_pictures(2, 5),
+        CaptionedMedia(ToySource(), ToyClips(), recipe).of_clips(2, 5),
     ):
         text, media = features_of(pipeline, batch, recipe)
         clips = batch.parts[0].transpose(1, 2).float() / 127.5 - 1
@@ -103,16 +105,16 @@ def tokenloom_train_embed(world, out: str, *words: object) -> int:
 
 def test_a_killed_run_ends_in_the_same_head(world, monkeypatch, capsys):
     assert tokenloom_train_embed(world, "whole", "--workers", 1) == 0
-    draw = PairSource.__call__
+    draw = CaptionedMedia.__call__
 
     def killed(self, number):
         if number == 3:
             raise KeyboardInterrupt
         return draw(self, number)
 
-    monkeypatch.setattr(PairSource, "__call__", killed)
+    monkeypatch.setattr(CaptionedMedia, "__call__", killed)
     assert tokenloom_train_embed(world, "run") == 130
-    monkeypatch.setattr(PairSource, "__call__", draw)
+    monkeypatch.setattr(CaptionedMedia, "__call__", draw)
     assert tokenloom_train_embed(world, "run") == 1 and "add --resume" in capsys.readouterr().err
     assert tokenloom_train_embed(world, "run", "--resume", "--seed", 1) == 1
     assert "keep its settings, but recipe.seed was 0" in capsys.readouterr().err
