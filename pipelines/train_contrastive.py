@@ -5,7 +5,7 @@ a share of them, never both, so that every wrong answer is of the right kind.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -26,9 +26,11 @@ from .seen_media import begun_frames
 from .text_to_image import TextToImagePipeline
 from .train_loop import LoopConfig, train
 from .training_batches import codes_of
+from .training_cost import Cost, of_kinds, trunk_cost, work
 
 DRAWING = 2  # random numbers for what a step learns are apart from all others
 VALIDATION_PAIRS = 128
+OUTSIDE, BLOCK = 3, 10  # numbers of its width that the head keeps of a token, outside of its blocks and in each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,32 @@ def numbered(captions: Sequence[str]) -> Tensor:
     return torch.tensor([numbers.setdefault(text, len(numbers)) for text in captions])
 
 
+def plan(pipeline: EmbeddingPipeline, recipe: ContrastiveRecipe, *, gigaflops: float = 150.0) -> str:
+    """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second."""
+    parameters = sum(p.numel() for p in pipeline.head.parameters())
+    read = pipeline.pictures.transformer, pipeline.pictures.image_tokenizer
+    frozen = sum(p.numel() for part in read for p in part.parameters())
+    layers = ", ".join(map(str, pipeline.head.config.layers))
+    told = f"head: {parameters / 1e6:.2f} M parameters, on layers {layers} of a transformer that stays as it is\n"
+    return told + work(recipe, cost(pipeline, recipe), parameters, "pairs", frozen=frozen, gigaflops=gigaflops)
+
+
+def cost(pipeline: EmbeddingPipeline, recipe: ContrastiveRecipe) -> Cost:
+    """Of a pair: the transformer reads both, forward only; the head keeps what its backward pass needs."""
+    trunk, head = pipeline.pictures.transformer.config, pipeline.head.config
+    frame, text = 1 + trunk.num_positions, recipe.prompt_length
+    kept = len(head.layers) * trunk.width + head.width * (OUTSIDE + BLOCK * head.num_blocks)  # numbers of a token
+    tower = sum(p.numel() for p in pipeline.head.text.parameters())
+
+    def pair(seen: int) -> Cost:
+        read = trunk_cost(replace(trunk, num_layers=max(head.layers)), (text, 0), (1 + seen * frame, 0))
+        tokens = text + seen * frame
+        return Cost(read.flop / 3 + 6.0 * tower * tokens, 4.0 * kept * tokens)
+
+    moving = recipe.clip_share if recipe.clip_data else 0.0
+    return of_kinds([(1 - moving, pair(1)), (moving, pair(len(seen_frames(trunk.num_frames))))])
+
+
 def train_contrastive(
     config: ContrastiveConfig,
     recipe: ContrastiveRecipe,
@@ -138,8 +166,7 @@ def train_contrastive(
     pipeline = EmbeddingPipeline(pictures, head).to(device)
     pairs = PairSource(source, clips, recipe)
     drawn = MadeAhead(pairs, workers)
-    parameters = sum(p.numel() for p in head.parameters())
-    say(f"head: {parameters / 1e3:.0f} K parameters; {recipe.steps} steps of {recipe.batch_size} pairs")
+    say(plan(pipeline, recipe))
 
     def loss_on(module: nn.Module, batch: Pairs) -> tuple[Tensor, dict[str, float]]:
         scores = cast(ContrastiveHead, module)(*features_of(pipeline, batch, recipe))
