@@ -28,8 +28,8 @@ from .sound_sources import SoundSource
 from .spectrograms import side_by_side
 from .speech_scores import missing, speech_scores
 from .train_loop import TrainingError
-from .train_reconstruction import TrainingRecipe, cost, train_reconstruction
-from .training_cost import work
+from .train_reconstruction import TrainingRecipe, train_reconstruction
+from .training_cost import counted, work
 
 PIECE = 50 * HOP  # samples of a training piece: 1 s
 FEWEST = 2  # codebooks with which training reckons
@@ -125,7 +125,7 @@ def plan(recipe: AudioTokenizerRecipe, losses: AudioLosses) -> str:
 def sound_work(recipe: TrainingRecipe, losses: nn.Module, *more: Tensor, gigaflops: float = 50.0) -> str:
     """Parameters, arithmetic, memory, and hours at `gigaflops` a second. `losses` takes sounds, and `more` of two."""
     parameters = sum(p.numel() for p in losses.parameters())
-    each = cost(losses, (torch.zeros(2, 1, PIECE), *more))
+    each = counted(losses, (torch.zeros(2, 1, PIECE), *more))
     pieces = f"pieces of {PIECE / SAMPLE_RATE:g} s"
     return f"{parameters / 1e6:.2f} M parameters\n" + work(recipe, each, parameters, pieces, gigaflops=gigaflops)
 

@@ -24,7 +24,7 @@ from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.video import VideoTokenizer
 from .code_diagnostics import entropy_cliff
 from .train_loop import LoopConfig, TrainingError, train
-from .training_cost import Cost, kept_bytes, work
+from .training_cost import counted, work
 
 Learned = ImageTokenizer | VideoTokenizer
 Source = Callable[[int, int], tuple[Tensor, list[str]]]  # (number, count) -> `count` examples, captions
@@ -172,19 +172,6 @@ def train_reconstruction(
     return cast(Any, average).to(memory_format=torch.contiguous_format)
 
 
-def cost(module: nn.Module, batch: tuple[Tensor, ...]) -> Cost:
-    """Of an example, forward and backward, as a pass of `module` over two of them shows it beside a pass over one."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    def passed(count: int) -> tuple[int, int]:
-        with FlopCounterMode(display=False) as counter:
-            kept = kept_bytes(lambda: module(*(tensor[:count] for tensor in batch)))
-        return counter.get_total_flops(), kept
-
-    (flop, kept), (of_one, kept_of_one) = passed(2), passed(1)
-    return Cost(3.0 * (flop - of_one), kept - kept_of_one)  # backward costs two forwards
-
-
 def plan(
     name: str,
     recipe: ReconstructionRecipe,
@@ -203,7 +190,7 @@ def plan(
     )
     has_ids = tokenizer.quantizer.has_ids
     codebook = str(vocab_size) if has_ids else f"2^{math.log2(vocab_size):.0f}"
-    each = cost(losses, (torch.zeros(2, 3, *size),))
+    each = counted(losses, (torch.zeros(2, 3, *size),))
     return (
         f"{name}: {codebook} codes, {parameters / 1e6:.2f} M parameters, "
         f"{codes * math.log2(vocab_size) / math.prod(size):.3f} bits per pixel\n"

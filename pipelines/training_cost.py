@@ -6,10 +6,10 @@ of a forward pass: weights with what training keeps beside them, and what the ba
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.transformer import TransformerConfig
 
@@ -57,13 +57,13 @@ def of_kinds(kinds: Sequence[tuple[float, Cost]]) -> Cost:
     return Cost(flop, max(cost.kept for share, cost in kinds if share))
 
 
-def kept_bytes(forward: Callable[[], Tensor]) -> int:
+def kept_bytes(forward: Callable[[], Any]) -> int:
     """Bytes that `forward` keeps for its backward pass, those of parameters left out."""
     kept: dict[int, int] = {}
     alive: list[Tensor] = []  # else one storage could take another's place
 
     def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
+        if not isinstance(tensor, nn.Parameter):
             storage = tensor.untyped_storage()
             kept[storage.data_ptr()] = storage.nbytes()
             alive.append(tensor)
@@ -72,6 +72,22 @@ def kept_bytes(forward: Callable[[], Tensor]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         forward()
     return sum(kept.values())
+
+
+def counted(module: nn.Module, batch: tuple[Tensor, ...]) -> Cost:
+    """Of an example, forward and backward, as a pass of `module` over two of them shows it beside a pass over one.
+
+    `batch` holds two examples or more, as `module` takes them.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def passed(count: int) -> tuple[int, int]:
+        with FlopCounterMode(display=False) as counter:
+            kept = kept_bytes(lambda: module(*(tensor[:count] for tensor in batch)))
+        return counter.get_total_flops(), kept
+
+    (flop, kept), (of_one, kept_of_one) = passed(2), passed(1)
+    return Cost(3.0 * (flop - of_one), kept - kept_of_one)  # backward costs two forwards
 
 
 def work(recipe: Recipe, cost: Cost, parameters: int, examples: str, *, gigaflops: float, frozen: int = 0) -> str:

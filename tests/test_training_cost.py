@@ -10,15 +10,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
 from tests.doubles import (
+    CAPTIONS,
+    SIZE,
     ToySource,
     toy_config,
     toy_image_tokenizer,
+    toy_picture,
     toy_pictures,
     toy_pipeline,
     toy_text_tokenizer,
@@ -30,10 +34,17 @@ from tests.test_train_language import BYTES, LINES
 from tests.test_train_speech import DATA, RECIPE, toy_model
 from tests.test_train_video_tokenizer import Drifts
 from tokenloom.models.contrastive import ContrastiveConfig
+from tokenloom.models.digit_recognizer import DigitRecognizerConfig
+from tokenloom.models.picture_classifier import PictureClassifierConfig
 from tokenloom.models.transformer import SharedTransformer
 from tokenloom.pipelines import train_audio_tokenizer as of_sounds
+from tokenloom.pipelines import train_loop
 from tokenloom.pipelines import train_units as of_units
+from tokenloom.pipelines.named_pictures import NamedPictures
+from tokenloom.pipelines.picture_judge import PictureJudgeRecipe, train_picture_judge
+from tokenloom.pipelines.speech_judge import JudgeRecipe, train_judge
 from tokenloom.pipelines.speech_model import SpeechModel
+from tokenloom.pipelines.spoken_digits import Utterance, text_of
 from tokenloom.pipelines.train_contrastive import ContrastiveRecipe, train_contrastive
 from tokenloom.pipelines.train_image_tokenizer import ImageTokenizerRecipe, train_image_tokenizer
 from tokenloom.pipelines.train_language import LanguageRecipe, train_language
@@ -107,6 +118,29 @@ def units(out: Path, say: Say, **changes) -> None:
     of_units.train_units(config, recipe, Voices(of_sounds.PIECE), out, say=say)
 
 
+def picture_judge(out: Path, say: Say, **changes) -> None:
+    names = list(CAPTIONS)
+    pixels = torch.stack([toy_picture(name) for name in names])
+    pictures = NamedPictures(pixels, names, names, [True] * len(names))
+    config = PictureClassifierConfig(names=tuple(names), size=SIZE, widths=(32,), num_blocks=(2,))
+    train_picture_judge(config, PictureJudgeRecipe(batch_size=256), pictures, out, say=say, **changes)
+
+
+class Digits:
+    """Noise of a second each, as much of DigitStrings as the judge's training reads."""
+
+    speakers = ("ann",)
+
+    def __call__(self, number: int, count: int) -> list[Utterance]:
+        sounds = torch.rand(count, 1, 8000, generator=torch.Generator().manual_seed(number)) - 0.5
+        return [Utterance(sound, text_of([row % 10]), "ann") for row, sound in enumerate(sounds)]
+
+
+def speech_judge(out: Path, say: Say, **changes) -> None:
+    config = DigitRecognizerConfig(num_mels=20, width=32, num_blocks=2, kernel=5, dropout=0.1)
+    train_judge(config, JudgeRecipe(batch_size=16), cast(Any, Digits()), out, say=say, **changes)
+
+
 CASES = {
     "pictures": (pictures, "train_model", {}),
     "pictures by one": (pictures, "train_model", {"decoders": ("ar",), "prompt_length": 16}),
@@ -126,6 +160,9 @@ CASES = {
     "video tokenizer": (video_codes, "train_reconstruction", {}),
     "sound tokenizer": (sound_codes, "train_reconstruction", {}),
     "units": (units, "train_reconstruction", {}),
+    "judge of pictures": (picture_judge, "picture_judge", {}),
+    "judge of pictures in bfloat16": (picture_judge, "picture_judge", {"bfloat16": True}),
+    "judge of spoken digits": (speech_judge, "speech_judge", {}),
 }
 
 
@@ -171,3 +208,13 @@ def test_every_trainer_tells_parameters_arithmetic_memory_and_hours_and_takes_th
     told = memory * 1e9 - WEIGHT * seen["parameters"]
     assert 0.6 < told / seen["kept"] < 1.6
     assert seen["kept"] > WEIGHT * seen["parameters"] / 4, "or the rounding of what is told would count"
+
+
+def test_whoever_trains_is_among_these_cases():
+    """The modules of pipelines that use the loop of training."""
+    using = {
+        path.stem
+        for path in Path(train_loop.__file__).parent.glob("*.py")
+        if re.search(r"from \.train_loop import .*\btrain\b", path.read_text())
+    }
+    assert using == {module for _, module, _ in CASES.values()}
