@@ -64,16 +64,21 @@ def frames_mask(past: Tensor, frames: int, length: int, *, factorized: bool = Fa
     return torch.cat([before, inside], dim=2).unsqueeze(1)
 
 
-def packed_mask(segments: Tensor, causal: Tensor) -> Tensor:
+def packed_mask(segments: Tensor, causal: Tensor, places: Tensor | None = None) -> Tensor:
     """Mask of whole sequences in one pass: (B, 1, L, L).
 
     `segments` (B, L) int64 counts segments from 0, -1 where padded; `causal` (B, L) is true for the tokens whose
     segment is causal. A token sees all earlier segments, and of its own segment all (bidirectional) or what came before
-    (causal). Padding sees itself alone, so that no row is empty.
+    (causal). Padding sees itself alone, so that no row is empty. With `places` (B, L), see `same_place`, attention is
+    factorized: a slot of a frame sees of earlier frames only its own place.
     """
     length = segments.shape[1]
     query, key = segments[:, :, None], segments[:, None, :]
     lower = causal_mask(length, segments.device)
     inside = (query == key) & (lower | ~causal[:, :, None])
-    visible = ((key < query) | inside) & (key >= 0) & (query >= 0)
+    earlier = key < query
+    if places is not None:
+        own, other = places[:, :, None], places[:, None, :]
+        earlier = earlier & ((own == other) | (own < 0) | (other < 0))
+    visible = (earlier | inside) & (key >= 0) & (query >= 0)
     return (visible | torch.eye(length, dtype=torch.bool, device=segments.device)).unsqueeze(1)

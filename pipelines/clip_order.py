@@ -43,9 +43,10 @@ def seen_frames(num_frames: int) -> list[int]:
     return [round(number * (num_frames - 1) / max(1, count - 1)) for number in range(count)]
 
 
-def mean_known() -> float:
-    """How many known frames a training example looks at, on average."""
-    return sum(count * share for count, share in enumerate(NUM_KNOWN))
+def known_shares(num_frames: int) -> list[float]:
+    """The share of training batches in which a frame looks at 0, 1, 2, ... others of its clip, which sum to 1."""
+    shares = NUM_KNOWN[: min(len(NUM_KNOWN), num_frames)]
+    return [share / sum(shares) for share in shares]
 
 
 def training_frames(num_frames: int, count: int, generator: torch.Generator) -> Tensor:
@@ -54,8 +55,7 @@ def training_frames(num_frames: int, count: int, generator: torch.Generator) -> 
     Most come from the order above. The others have any frames, or an unbroken beginning, so that what is given may be
     anything. m is the same for all of them, and changes from batch to batch.
     """
-    most = min(len(NUM_KNOWN), num_frames)
-    m = int(torch.multinomial(torch.tensor(NUM_KNOWN[:most]), 1, generator=generator))
+    m = int(torch.multinomial(torch.tensor(known_shares(num_frames)), 1, generator=generator))
     usual = [0, *drawing_order(num_frames, [0])]
     return torch.tensor([_training_example(num_frames, m, usual, generator) for _ in range(count)])
 

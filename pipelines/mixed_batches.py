@@ -6,7 +6,7 @@ and speech_batches.py, which draw the examples of each pair.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -26,6 +26,7 @@ USUAL: Mapping[str, float] = {
     **{"text-image": 3.0, "image-text": 1.0, "text-video": 3.0, "video-text": 1.0},
     **{"text-audio": 3.0, "audio-text": 2.0, "audio-audio": 1.0},
 }
+MOST = 0.999  # share of clips or captions, of which a recipe has less than all
 CHOOSING = 3  # random numbers for which pair a batch is of are apart from all others
 
 
@@ -66,6 +67,17 @@ class MixedRecipe(TransformerRecipe):
         object.__setattr__(self, "clip_share", clips or self.clip_share)
         object.__setattr__(self, "text_share", sum(self.mix.get(pair, 0) for pair in ("image-text", "video-text")))
         super().__post_init__()
+
+    @property
+    def of_pictures(self) -> TransformerRecipe:
+        """What it asks of pictures and clips, as a run that learns nothing else is asked."""
+        share = 1 - sum(self.mix.get(pair, 0) for pair in TASKS)
+        names = [item.name for item in fields(TransformerRecipe)]
+        drawn = {name: getattr(self, name) for name in names} | {
+            "clip_share": min(self.clip_share / share, MOST) if self.clip_data else self.clip_share,
+            "text_share": min(self.text_share / share, MOST),
+        }
+        return TransformerRecipe(**drawn)
 
     @property
     def of_sounds(self) -> SpeechRecipe:

@@ -24,6 +24,7 @@ from ..models.picture_classifier import PictureClassifier, PictureClassifierConf
 from ..models.schedules import cosine
 from .named_pictures import NamedPictures
 from .train_loop import LoopConfig, train
+from .training_cost import counted, work
 
 TURN = math.radians(12)  # at most, either way
 SCALES = (0.8, 1.2)  # of each axis
@@ -75,6 +76,17 @@ def varied_pictures(pictures: Tensor, generator: torch.Generator) -> Tensor:
     return (seen + noise).clamp(-1, 1)
 
 
+def plan(
+    classifier: PictureClassifier, recipe: PictureJudgeRecipe, *, bfloat16: bool = False, gigaflops: float = 150.0
+) -> str:
+    """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second."""
+    parameters, size = sum(p.numel() for p in classifier.parameters()), classifier.config.size
+    told = f"judge of pictures: {len(classifier.config.names)} names, {parameters / 1e6:.2f} M parameters\n"
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        each = counted(classifier, (torch.zeros(2, 3, size, size),))
+    return told + work(recipe, each, parameters, f"pictures of {size} x {size}", gigaflops=gigaflops)
+
+
 def train_picture_judge(
     config: PictureClassifierConfig,
     recipe: PictureJudgeRecipe,
@@ -92,6 +104,7 @@ def train_picture_judge(
     """
     torch.manual_seed(recipe.seed)
     classifier = PictureClassifier(config)
+    say(plan(classifier, recipe, bfloat16=bfloat16))
     numbers = {name: number for number, name in enumerate(config.names)}
     labels = torch.tensor([numbers[name] for name in pictures.names])
     digest = hashlib.sha256(labels.numpy().tobytes() + pictures.pixels.contiguous().numpy().tobytes()).hexdigest()

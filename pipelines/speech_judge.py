@@ -25,6 +25,7 @@ from ..models.schedules import cosine
 from .sound_sources import stretched
 from .spoken_digits import DigitStrings, Utterance, text_of
 from .train_loop import LoopConfig, train
+from .training_cost import counted, work
 
 MAX_SECONDS = 10.0  # of a sound to be judged
 SPEEDS = (0.82, 1.22)  # of training sounds, with the pitch
@@ -106,6 +107,16 @@ def masked(length: int, longest: int, count: int, generator: torch.Generator) ->
     return 1 - ((place >= start) & (place < start + width)).float()
 
 
+def plan(recognizer: DigitRecognizer, recipe: JudgeRecipe, sounds: Tensor, *, gigaflops: float = 50.0) -> str:
+    """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second.
+
+    `sounds` (B, 1, S) are a batch, or two of it.
+    """
+    parameters = sum(p.numel() for p in recognizer.parameters())
+    told = f"judge of spoken digits: {parameters / 1e6:.2f} M parameters\n"
+    return told + work(recipe, counted(recognizer, (sounds,)), parameters, "sounds", gigaflops=gigaflops)
+
+
 def train_judge(
     config: DigitRecognizerConfig,
     recipe: JudgeRecipe,
@@ -122,6 +133,8 @@ def train_judge(
     """
     torch.manual_seed(recipe.seed)  # weights; dropout is seeded by step
     recognizer = DigitRecognizer(config)
+    usual = varied_sounds(source(0, max(2, recipe.batch_size)), generator_of(recipe.seed, 0, 1))
+    say(plan(recognizer, recipe, usual))
 
     def loss(module: nn.Module, number: int) -> tuple[Tensor, dict[str, float]]:
         utterances = source(number, recipe.batch_size)

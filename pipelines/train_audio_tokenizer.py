@@ -28,7 +28,8 @@ from .sound_sources import SoundSource
 from .spectrograms import side_by_side
 from .speech_scores import missing, speech_scores
 from .train_loop import TrainingError
-from .train_reconstruction import TrainingRecipe, cost, train_reconstruction
+from .train_reconstruction import TrainingRecipe, train_reconstruction
+from .training_cost import counted, work
 
 PIECE = 50 * HOP  # samples of a training piece: 1 s
 FEWEST = 2  # codebooks with which training reckons
@@ -112,23 +113,21 @@ def diagnose(tokenizer: AudioTokenizer, sounds: Tensor) -> tuple[dict[str, float
     return scores, heard
 
 
-def plan(recipe: AudioTokenizerRecipe, tokenizer: AudioTokenizer) -> str:
-    """What is about to happen: codebooks, bit rates, and the work."""
+def plan(recipe: AudioTokenizerRecipe, losses: AudioLosses) -> str:
+    """What is about to happen: codebooks, bit rates, parameters, arithmetic, memory, and hours."""
+    tokenizer = losses.tokenizer
     count = tokenizer.num_codebooks
     rates = f"{tokenizer.bits_per_second(1) / 1000:.2f} to {tokenizer.bits_per_second(count) / 1000:.2f} kb/s"
-    return f"sound tokenizer: {count} codebooks of {tokenizer.vocab_size} codes, {rates}, " + work(recipe, tokenizer)
+    told = f"sound tokenizer: {count} codebooks of {tokenizer.vocab_size} codes, {rates}"
+    return f"{told}, {sound_work(recipe, losses, torch.full((2,), count))}"
 
 
-def work(recipe: TrainingRecipe, tokenizer: AudioTokenizer | UnitsTokenizer, *, gigaflops: float = 50.0) -> str:
-    """Parameters, arithmetic, and hours at `gigaflops` a second."""
-    parameters = sum(p.numel() for p in tokenizer.parameters())
-    flop, _ = cost(tokenizer, (1, PIECE))
-    pieces = recipe.steps * recipe.batch_size
-    return (
-        f"{parameters / 1e6:.2f} M parameters\n"
-        f"{recipe.steps} steps of {recipe.batch_size}: {pieces} pieces of {PIECE / SAMPLE_RATE:g} s, "
-        f"{flop / 1e9:.2f} GFLOP each; {flop * pieces / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
-    )
+def sound_work(recipe: TrainingRecipe, losses: nn.Module, *more: Tensor, gigaflops: float = 50.0) -> str:
+    """Parameters, arithmetic, memory, and hours at `gigaflops` a second. `losses` takes sounds, and `more` of two."""
+    parameters = sum(p.numel() for p in losses.parameters())
+    each = counted(losses, (torch.zeros(2, 1, PIECE), *more))
+    pieces = f"pieces of {PIECE / SAMPLE_RATE:g} s"
+    return f"{parameters / 1e6:.2f} M parameters\n" + work(recipe, each, parameters, pieces, gigaflops=gigaflops)
 
 
 def train_audio_tokenizer(
@@ -157,13 +156,13 @@ def train_audio_tokenizer(
         raise ValueError("sounds must not all be silent; check the files")
     if init is None:
         tokenizer.start_linear(start)
-    say(plan(recipe, tokenizer))
+    losses = AudioLosses(tokenizer, recipe)
+    say(plan(recipe, losses))
 
     def batch(number: int) -> tuple[Tensor, Tensor]:
         sounds, _ = source(number, recipe.batch_size)
         return sounds, random_levels(tokenizer.num_codebooks, len(sounds), recipe.seed, number)
 
-    losses = AudioLosses(tokenizer, recipe)
     trained = train_on_sounds(losses, recipe, batch, source, diagnose, out, resume=resume, device=device, say=say)
     return cast(AudioTokenizer, trained)
 

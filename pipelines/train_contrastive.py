@@ -4,7 +4,7 @@ B pairs of a caption with a picture, a clip or a sound: see contrastive_pairs.py
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -15,11 +15,16 @@ from ..data.made_ahead import MadeAhead
 from ..models.contrastive import ContrastiveConfig, ContrastiveHead, contrastive_loss
 from ..models.features import Features
 from ..models.schedules import cosine
+from .clip_order import seen_frames
 from .contrastive_pairs import ContrastiveRecipe, Pairs, PairSource
 from .embed import EmbeddingPipeline
 from .open_models import Model
 from .retrieval import recall
+from .text_to_image import TextToImagePipeline
 from .train_loop import LoopConfig, train
+from .training_cost import Cost, of_kinds, trunk_cost, work
+
+OUTSIDE, BLOCK = 3, 10  # numbers of its width that the head keeps of a token, outside of its blocks and in each
 
 
 @torch.no_grad()
@@ -35,6 +40,33 @@ def numbered(captions: Sequence[str]) -> Tensor:
     """Texts -> int64 (B,), the same number for the same text."""
     numbers: dict[str, int] = {}
     return torch.tensor([numbers.setdefault(text, len(numbers)) for text in captions])
+
+
+def plan(pipeline: EmbeddingPipeline, recipe: ContrastiveRecipe, *, gigaflops: float = 150.0) -> str:
+    """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second."""
+    model, parameters = pipeline.model, sum(p.numel() for p in pipeline.head.parameters())
+    read = model.transformer, model.image_tokenizer if isinstance(model, TextToImagePipeline) else model.audio_tokenizer
+    frozen = sum(p.numel() for part in read if isinstance(part, nn.Module) for p in part.parameters())
+    layers = ", ".join(map(str, pipeline.head.config.layers))
+    told = f"head: {parameters / 1e6:.2f} M parameters, on layers {layers} of a transformer that stays as it is\n"
+    return told + work(recipe, cost(pipeline, recipe), parameters, "pairs", frozen=frozen, gigaflops=gigaflops)
+
+
+def cost(pipeline: EmbeddingPipeline, recipe: ContrastiveRecipe) -> Cost:
+    """Of a pair: the transformer reads both, forward only; the head keeps what its backward pass needs."""
+    trunk, head = pipeline.model.transformer.config, pipeline.head.config
+    kept = len(head.layers) * trunk.width + head.width * (OUTSIDE + BLOCK * head.num_blocks)  # numbers of a token
+    tower = sum(p.numel() for p in pipeline.head.text.parameters())
+
+    def pair(seen: int) -> Cost:
+        text = recipe.prompt_length
+        read = trunk_cost(replace(trunk, num_layers=max(head.layers)), (text, 0), (1 + seen, 0))
+        return Cost(read.flop / 3 + 6.0 * tower * (text + seen), 4.0 * kept * (text + seen))
+
+    if not isinstance(pipeline.model, TextToImagePipeline):
+        return pair(1 + trunk.sound_steps)  # at most
+    frame, moving = 1 + trunk.num_positions, recipe.clip_share if recipe.clip_data else 0.0
+    return of_kinds([(1 - moving, pair(frame)), (moving, pair(frame * len(seen_frames(trunk.num_frames))))])
 
 
 def train_contrastive(
@@ -62,8 +94,7 @@ def train_contrastive(
         head = ContrastiveHead(config)
     pipeline = EmbeddingPipeline(model, head).to(device)
     drawn = MadeAhead(source, workers)
-    parameters = sum(p.numel() for p in head.parameters())
-    say(f"head: {parameters / 1e3:.0f} K parameters; {recipe.steps} steps of {recipe.batch_size} pairs")
+    say(plan(pipeline, recipe))
 
     def loss_on(module: nn.Module, batch: Pairs) -> tuple[Tensor, dict[str, float]]:
         scores = cast(ContrastiveHead, module)(*features_of(pipeline, batch, recipe))

@@ -151,7 +151,8 @@ def train_image_tokenizer(
         tokenizer.start_linear(to_range(start), step_of(recipe.bits) if recipe.bits else None)
     validation = to_range(source(VALIDATION_NUMBER, 256)[0].to(device))
     size = (validation.shape[2], validation.shape[3])
-    say(plan(f"image tokenizer: stride {config.stride}", recipe, tokenizer, size))
+    losses = losses_of(tokenizer, recipe, init_entropy_model)
+    say(plan(f"image tokenizer: stride {config.stride}", recipe, losses, size))
 
     def evaluate(average: ReconstructionLosses) -> dict[str, float]:
         trained = cast(ImageTokenizer, average.tokenizer)
@@ -163,7 +164,6 @@ def train_image_tokenizer(
         write_png(out / "levels.png", level_histogram(levels))
         return scores
 
-    losses = losses_of(tokenizer, recipe, init_entropy_model)
     batches = batches_in_range(source, recipe.batch_size, device, workers)
     trained = train_reconstruction(
         losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say

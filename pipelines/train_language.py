@@ -24,6 +24,7 @@ from ..tokenizers.text import TextTokenizer
 from ..tokenizers.vocabulary import Vocabulary
 from .text_to_text import TextToTextPipeline
 from .train_loop import LoopConfig, train
+from .training_cost import Cost, trunk_cost, work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,23 +108,25 @@ class Windows:
 
 def gigaflops_per_step(config: TransformerConfig, recipe: LanguageRecipe) -> float:
     """Of a training step: products with weights, 2 forward and 4 back, and of attention; a product and a sum are 2."""
-    width = config.width
-    block = 4 * width**2 + 3 * width * config.hidden
-    attention = 2 * width * recipe.window  # of each token with all of its window, those after it too: they are masked
-    head = (Vocabulary(config.text_vocab_size, {}).special("end") + 1) * width
-    products = config.num_layers * (block + attention) + head  # of a token
-    return 6 * products * recipe.batch_size * recipe.window / 1e9
+    return cost(config, recipe).flop * recipe.batch_size / 1e9
+
+
+def cost(config: TransformerConfig, recipe: LanguageRecipe) -> Cost:
+    """Of a window."""
+    head = (Vocabulary(config.text_vocab_size, {}).special("end") + 1) * config.width
+    trunk = trunk_cost(config, (recipe.window, 0), bfloat16=recipe.bfloat16)
+    return trunk + Cost(6.0 * head * recipe.window, 0)
 
 
 def plan(model: SharedTransformer, recipe: LanguageRecipe, stream: Tensor, *, gigaflops: float = 50.0) -> str:
-    """What is about to happen: parameters, arithmetic, epochs, and minutes at `gigaflops` a second."""
+    """What is about to happen: parameters, epochs, arithmetic, memory, and hours at `gigaflops` a second."""
     parameters = sum(p.numel() for p in model.parameters())
-    total = gigaflops_per_step(model.config, recipe) * recipe.steps
     tokens = recipe.steps * recipe.batch_size * recipe.window
+    examples = f"windows of {recipe.window} tokens"
     return (
-        f"transformer: {parameters / 1e6:.2f} M parameters; {recipe.steps} steps of {recipe.batch_size} windows of "
-        f"{recipe.window} tokens: {tokens / 1e6:.2f} M tokens, {tokens / len(stream):.1f} times the text; "
-        f"{total / 1e3:.1f} TFLOP, about {total / gigaflops / 60:.0f} minutes at {gigaflops:.0f} GFLOP/s"
+        f"transformer: {parameters / 1e6:.2f} M parameters; {tokens / 1e6:.2f} M tokens, "
+        f"{tokens / len(stream):.1f} times the text\n"
+        + work(recipe, cost(model.config, recipe), parameters, examples, gigaflops=gigaflops)
     )
 
 

@@ -111,24 +111,24 @@ def train(
         TrainingError: the loss is not finite, memory ran out, or the run to resume had other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    state = json.loads(json.dumps(state or {}))
+    processes, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+    state = json.loads(json.dumps({"processes": processes} | (state or {})))  # they say which batch a step draws
     average = deepcopy(module).requires_grad_(False).eval()
     start = _restore(out, module, average, optimizers, state) if resume else 0
     if not resume:
         refuse_run(out)
-    curves = Curves(out, start)
+    curves = Curves(out, start) if rank == 0 else None
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     running: nn.Module = module
     if accelerator is not None:
         running, *optimizers = accelerator.prepare(module, *optimizers)
-    processes, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     began = time.monotonic()
     last: _Step | None = None  # what came of it is looked at when a device has the next to do, or before it is saved
     for step in range(start, config.steps + 1):
         if last and (step == config.steps or step % config.evaluate_every == 0 or step % config.checkpoint_every == 0):
             last.check()
             last = None
-        if evaluate and rank == 0 and (step % config.evaluate_every == 0 or step == config.steps) and step > start:
+        if evaluate and curves and (step % config.evaluate_every == 0 or step == config.steps) and step > start:
             curves.add(step, scores := evaluate(average, step))
             say(f"step {step}: " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
         if rank == 0 and (step % config.checkpoint_every == 0 or step == config.steps) and step > start:
@@ -161,7 +161,7 @@ def train(
             last.check()
         last = _Step(step, value.detach(), gradient)
 
-        if rank == 0 and (step % config.log_every == 0 or step == config.steps - 1):
+        if curves and (step % config.log_every == 0 or step == config.steps - 1):
             figures = {"loss": float(value.detach()), **{name: float(v) for name, v in logged.items()}}
             curves.add(step, {"grad_norm": float(gradient), "rate": factor, **figures})
             pace = (time.monotonic() - began) / (step - start + 1)
@@ -169,7 +169,8 @@ def train(
             words = "  ".join(f"{k} {v:.4g}" for k, v in figures.items())
             say(f"step {step}/{config.steps}  {words}  {pace:.2f} s/step  {left / 60:.0f} min left")
         del value  # and with it what its backward pass held on to
-    curves.close()
+    if curves:
+        curves.close()
     return average
 
 
@@ -223,7 +224,7 @@ def _restore(
     if found is None:
         return 0
     step, parts, saved = found
-    old, new = _flat(saved["run"]), _flat(state)
+    old, new = {"processes": 1} | _flat(saved["run"]), _flat(state)  # earlier checkpoints are of one, and do not say so
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             raise TrainingError(

@@ -26,8 +26,11 @@ from .speech_batches import SpeechBatches, SpeechData
 from .text_to_image import words_of
 from .train_loop import LoopConfig, train
 from .train_model import Evaluation, standardize
+from .train_recipe import cost as cost_of_pictures
 from .train_speech import SpeechEvaluation, check_sounds, descended
+from .train_speech import cost as cost_of_sounds
 from .training_batches import NOISE, Batches
+from .training_cost import of_kinds, work
 
 
 class MixedBatchLoss:
@@ -55,15 +58,24 @@ class MixedEvaluation:
         return {f"{part}/{name}": value for part, figures in parts.items() for name, value in figures.items()}
 
 
-def plan(model: MixedModel, recipe: MixedRecipe) -> str:
-    """What is about to happen: parameters, and the mixing table."""
+def plan(model: MixedModel, recipe: MixedRecipe, num_steps: int, *, gigaflops: float = 100.0) -> str:
+    """What is about to happen: parameters, the mixing table, arithmetic, memory, and hours at `gigaflops` a second.
+
+    `num_steps`: of the sounds of a batch, padded as they are.
+    """
     parameters = sum(parameter.numel() for parameter in model.transformer.parameters())
+    transformer, of_sounds = model.transformer, recipe.of_sounds
+    cost = of_kinds(
+        [
+            (1 - sum(of_sounds.shares.values()), cost_of_pictures(transformer, recipe.of_pictures)),
+            (sum(of_sounds.shares.values()), cost_of_sounds(transformer, of_sounds, num_steps)),
+        ]
+    )
     pairs = "".join(
         f"\n  {pair.replace('-', ' -> '):16}{share:6.1%} of the steps" for pair, share in recipe.mix.items()
     )
-    return (
-        f"transformer: {parameters / 1e6:.2f} M parameters; decoders {', '.join(recipe.decoders)}; "
-        f"{recipe.steps} steps of {recipe.batch_size}{pairs}"
+    return f"transformer: {parameters / 1e6:.2f} M parameters; decoders {', '.join(recipe.decoders)}{pairs}\n" + work(
+        recipe, cost, parameters, "examples", gigaflops=gigaflops
     )
 
 
@@ -92,10 +104,9 @@ def train_mixed(
     """
     check_sounds(model.speech, recipe.of_sounds)
     transformer, images, texts = model.transformer, model.pictures.image_tokenizer, model.pictures.text_tokenizer
-    first = data.said(VALIDATION_NUMBER - 1, 64)
+    sounds = model.speech.encode([one.sound for one in data.said(VALIDATION_NUMBER - 1, 64)])
     if fresh:
         standardize(transformer, images, source)
-        sounds = model.speech.encode([one.sound for one in first])
         transformer.sound.standardize(sounds.codes[sounds.real])
     captions = chain(source.captions(), clips.captions() if clips else (), data.texts())
     words = {word for caption in captions for word in words_of(caption)}
@@ -108,7 +119,7 @@ def train_mixed(
     pictures = Batches(source, clips, images, texts, transformer, recipe)
     speech = SpeechBatches(model.speech, recipe.of_sounds, data)
     losses = MixedLosses(transformer, recipe.decoders)
-    say(plan(model, recipe))
+    say(plan(model, recipe, sounds.real.shape[1]))
     average = train(
         losses,
         MixedBatchLoss(MixedBatches(pictures, speech, recipe, workers=workers)),

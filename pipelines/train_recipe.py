@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from ..models.transformer import SharedTransformer
-from .clip_order import mean_known
+from .clip_order import known_shares, seen_frames
+from .training_cost import Cost, of_kinds, trunk_cost, work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +43,36 @@ def plan(model: SharedTransformer, recipe: TransformerRecipe, *, gigaflops: floa
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     trunk = counts["blocks"] + counts["norm"]
     inputs = counts["embedding"] + counts["latent_in"] + counts["place"]
-    codes = model.config.num_positions
-    given = recipe.clip_share * mean_known() * (1 + codes) if recipe.clip_data else 0
-    slots = len(recipe.decoders) * (1 + codes) + given + 24  # 24: tokens of a usual caption
-    per_picture = 6 * (trunk * slots + counts["head"] * len(recipe.decoders) * codes)
-    total = per_picture * recipe.steps * recipe.batch_size
     parameters = sum(counts.values())
-    activations = recipe.batch_size * slots * model.config.num_layers * model.config.width * 4 * 30
     return (
         f"transformer: {parameters / 1e6:.2f} M parameters (trunk {trunk / 1e6:.2f}, inputs "
         f"{inputs / 1e6:.2f}, head {counts['head'] / 1e6:.2f}, modulation "
         f"{counts['modulation'] / 1e6:.2f}); decoders {', '.join(recipe.decoders)}\n"
-        f"{recipe.steps} steps of {recipe.batch_size}: {recipe.steps * recipe.batch_size} pictures, "
-        f"{per_picture / 1e9:.1f} GFLOP each, {total / 1e15:.2f} PFLOP in all; about "
-        f"{(parameters * 16 + activations) / 1e9:.1f} GB; "
-        f"{total / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
+        + work(recipe, cost(model, recipe), parameters, "pictures", gigaflops=gigaflops)
+    )
+
+
+def cost(model: SharedTransformer, recipe: TransformerRecipe) -> Cost:
+    """Of a picture or frame of a clip that is learned by every decoder, or whose caption is learned."""
+    config, frame, prompt = model.config, 1 + model.config.num_positions, recipe.prompt_length
+    moving = recipe.clip_share if recipe.clip_data else 0.0
+
+    def trunk(*segments: tuple[int, int]) -> Cost:
+        return trunk_cost(config, *segments, bfloat16=recipe.bfloat16)
+
+    def drawn(known: int) -> Cost:
+        given = known * frame
+        heads = Cost(6.0 * model.head.weight.numel() * config.num_positions * len(recipe.decoders), 0)
+        return trunk((prompt, 0), (given, prompt), *[(frame, prompt + given)] * len(recipe.decoders)) + heads
+
+    def described(seen: int) -> Cost:
+        return trunk((seen * frame, 1), (prompt, 1 + seen * frame)) + Cost(6.0 * prompt * model.text_head().numel(), 0)
+
+    texts = recipe.text_share
+    clips = [(moving * share, drawn(known)) for known, share in enumerate(known_shares(config.num_frames))]
+    kinds = [(1 - moving, drawn(0)), *clips]
+    seen = len(seen_frames(config.num_frames))
+    return of_kinds(
+        [((1 - texts) * share, each) for share, each in kinds]
+        + [(texts * (1 - moving), described(1)), (texts * moving, described(seen))]
     )

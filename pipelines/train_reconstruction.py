@@ -20,12 +20,11 @@ from ..models.adversarial import PatchDiscriminator, adversarial_losses
 from ..models.image_metrics import psnr
 from ..models.losses import reconstruction_loss
 from ..models.schedules import cosine
-from ..tokenizers.audio import AudioTokenizer
 from ..tokenizers.image import ImageTokenizer
-from ..tokenizers.units import UnitsTokenizer
 from ..tokenizers.video import VideoTokenizer
 from .code_diagnostics import entropy_cliff
 from .train_loop import LoopConfig, TrainingError, train
+from .training_cost import counted, work
 
 Learned = ImageTokenizer | VideoTokenizer
 Source = Callable[[int, int], tuple[Tensor, list[str]]]  # (number, count) -> `count` examples, captions
@@ -173,31 +172,17 @@ def train_reconstruction(
     return cast(Any, average).to(memory_format=torch.contiguous_format)
 
 
-@torch.no_grad()
-def cost(tokenizer: Learned | AudioTokenizer | UnitsTokenizer, shape: tuple[int, ...]) -> tuple[float, float]:
-    """FLOP of training on one example, (3, H, W), (3, T, H, W) or (1, S), and bytes kept for its backward pass."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    kept = 0
-
-    def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
-        nonlocal kept
-        kept += output.numel() * output.element_size()
-
-    leaves = [part for part in tokenizer.modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
-    hooks = [part.register_forward_hook(keep) for part in leaves]
-    with FlopCounterMode(display=False) as counter:
-        tokenizer(torch.zeros(1, *shape, device=next(tokenizer.parameters()).device))
-    for hook in hooks:
-        hook.remove()
-    return 3.0 * counter.get_total_flops(), 2.0 * kept  # backward costs two forwards; each layer has a silu before it
-
-
 def plan(
-    name: str, recipe: ReconstructionRecipe, tokenizer: Learned, size: tuple[int, ...], *, gigaflops: float = 150.0
+    name: str,
+    recipe: ReconstructionRecipe,
+    losses: ReconstructionLosses,
+    size: tuple[int, ...],
+    *,
+    gigaflops: float = 150.0,
 ) -> str:
     """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second."""
-    parameters = sum(p.numel() for p in tokenizer.parameters())
+    tokenizer = losses.tokenizer
+    parameters = sum(p.numel() for p in losses.parameters())
     examples, vocab_size, codes = (
         recipe.steps * recipe.batch_size,
         tokenizer.vocab_size,
@@ -205,15 +190,13 @@ def plan(
     )
     has_ids = tokenizer.quantizer.has_ids
     codebook = str(vocab_size) if has_ids else f"2^{math.log2(vocab_size):.0f}"
-    flop, kept = cost(tokenizer, (3, *size))
-    memory = 20 * parameters + recipe.batch_size * kept  # weights, average, gradient, two moments
+    each = counted(losses, (torch.zeros(2, 3, *size),))
     return (
         f"{name}: {codebook} codes, {parameters / 1e6:.2f} M parameters, "
         f"{codes * math.log2(vocab_size) / math.prod(size):.3f} bits per pixel\n"
-        f"{recipe.steps} steps of {recipe.batch_size}: {examples} of {' x '.join(map(str, size))}, "
-        f"{flop / 1e9:.2f} GFLOP each, {flop * examples / 1e15:.2f} PFLOP in all; about {memory / 1e9:.1f} GB; "
-        f"{flop * examples / gigaflops / 3.6e12:.1f} hours at {gigaflops:.0f} GFLOP/s"
-    ) + (f"\nentropy cliff t* = {entropy_cliff(examples, vocab_size)} codes of {codes}" if has_ids else "")
+        + work(recipe, each, parameters, f"of {' x '.join(map(str, size))}", gigaflops=gigaflops)
+        + (f"\nentropy cliff t* = {entropy_cliff(examples, vocab_size)} codes of {codes}" if has_ids else "")
+    )
 
 
 def overfit(tokenizer: Learned, media: Tensor, *, steps: int, target: float, name: str) -> float:

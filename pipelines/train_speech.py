@@ -29,9 +29,11 @@ from .text_to_image import seeded, words_of
 from .text_to_speech import TextToSpeechPipeline
 from .train_loop import LoopConfig, train
 from .training_batches import NOISE
+from .training_cost import Cost, of_kinds, trunk_cost, work
 
 WATCHED = 4  # texts of the validation data that are said at each evaluation
 MAX_SCORES = 1 << 31  # bytes of the attention of a batch in a layer
+USUAL_TEXT = 16  # tokens of a text
 LENGTH_SHARE = 0.1  # weight of the cross-entropy of the lengths
 SHOWN = 8000  # samples of the narrowest spectrogram
 
@@ -55,19 +57,36 @@ def check_sounds(model: SpeechModel, recipe: SpeechRecipe) -> None:
         )
 
 
-def plan(model: SharedTransformer, recipe: SpeechRecipe, mean_steps: float) -> str:
-    """What is about to happen: parameters, arithmetic and hours at 100 GFLOP/s."""
+def plan(model: SharedTransformer, recipe: SpeechRecipe, num_steps: int, *, gigaflops: float = 100.0) -> str:
+    """What is about to happen: parameters, arithmetic, memory, and hours at `gigaflops` a second.
+
+    `num_steps`: of the sounds of a batch, padded as they are.
+    """
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-    trunk, total = counts["blocks"] + counts["norm"], sum(counts.values())
-    per_sound = 6 * (trunk + counts["sound"]) * (mean_steps * len(recipe.decoders) + 16)
-    work = per_sound * recipe.steps * recipe.batch_size
+    parameters = sum(counts.values())
     return (
-        f"transformer: {total / 1e6:.2f} M parameters (trunk {trunk / 1e6:.2f}, embeddings "
-        f"{counts['embedding'] / 1e6:.2f}, sound {counts['sound'] / 1e6:.2f}, modulation "
+        f"transformer: {parameters / 1e6:.2f} M parameters (trunk {(counts['blocks'] + counts['norm']) / 1e6:.2f}, "
+        f"embeddings {counts['embedding'] / 1e6:.2f}, sound {counts['sound'] / 1e6:.2f}, modulation "
         f"{counts['modulation'] / 1e6:.2f}); decoders {', '.join(recipe.decoders)}; {dict(recipe.shares)}\n"
-        f"{recipe.steps} steps of {recipe.batch_size}: {per_sound / 1e9:.1f} GFLOP a sound, {work / 1e15:.2f} PFLOP in "
-        f"all; {work / 100e9 / 3600:.1f} hours at 100 GFLOP/s"
+        + work(recipe, cost(model, recipe, num_steps), parameters, "sounds", gigaflops=gigaflops)
     )
+
+
+def cost(model: SharedTransformer, recipe: SpeechRecipe, num_steps: int) -> Cost:
+    """Of a sound that is said by every decoder, written down, or answered."""
+    count, sound = len(recipe.decoders), 1 + num_steps
+
+    def trunk(*segments: tuple[int, int]) -> Cost:
+        return trunk_cost(model.config, *segments, bfloat16=recipe.bfloat16)
+
+    heads = Cost(6.0 * sum(p.numel() for p in model.sound.parameters()) * num_steps * count, 0)
+    text_head = Cost(6.0 * model.text_head().numel() * USUAL_TEXT, 0)
+    tasks = {
+        "speak": trunk((USUAL_TEXT, 0), *[(sound, USUAL_TEXT)] * count) + heads,
+        "write": trunk((1, 0), (sound, 1), (USUAL_TEXT, 1 + sound)) + text_head,
+        "answer": trunk((USUAL_TEXT, 0), (sound, USUAL_TEXT), *[(sound, USUAL_TEXT + sound)] * count) + heads,
+    }
+    return of_kinds([(share, tasks[task]) for task, share in recipe.shares.items()])
 
 
 def descended(losses: Mapping[str, Tensor]) -> Tensor:
@@ -150,7 +169,7 @@ def train_speech(
     if fresh:
         transformer.sound.standardize(sounds.codes[sounds.real])
     losses = SpeechLosses(transformer, recipe.decoders)
-    say(plan(transformer, recipe, float(sounds.real.sum(1).float().mean())))
+    say(plan(transformer, recipe, sounds.real.shape[1]))
 
     def model_of(module: nn.Module) -> SpeechModel:
         trained = cast(SpeechLosses, module).model

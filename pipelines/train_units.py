@@ -18,7 +18,7 @@ from ..tokenizers.units import UnitsTokenizer, UnitsTokenizerConfig
 from .code_diagnostics import code_usage
 from .picture_sources import VALIDATION_NUMBER
 from .sound_sources import SoundSource
-from .train_audio_tokenizer import overfit_sound, sound_loss, sound_scores, train_on_sounds, work
+from .train_audio_tokenizer import overfit_sound, sound_loss, sound_scores, sound_work, train_on_sounds
 from .train_reconstruction import TrainingRecipe
 
 START_BATCHES, START_PIECES = 12, 128  # of pieces in which units are found: 38,400 units of 40 ms
@@ -55,11 +55,12 @@ def diagnose(tokenizer: UnitsTokenizer, sounds: Tensor) -> tuple[dict[str, float
     return {**sound_scores(heard, sounds), "units_in_use": in_use, "perplexity": 2**bits}, heard
 
 
-def plan(recipe: UnitsRecipe, tokenizer: UnitsTokenizer) -> str:
-    """What is about to happen: units, bit rate, and the work."""
+def plan(recipe: UnitsRecipe, losses: UnitsLosses) -> str:
+    """What is about to happen: units, bit rate, parameters, arithmetic, memory, and hours."""
+    tokenizer = losses.tokenizer
     return (
         f"speech units: {tokenizer.vocab_size} kinds, {tokenizer.config.unit_rate} a second, "
-        f"{tokenizer.bits_per_second():.0f} b/s, {work(recipe, tokenizer)}"
+        f"{tokenizer.bits_per_second():.0f} b/s, {sound_work(recipe, losses)}"
     )
 
 
@@ -97,14 +98,14 @@ def train_units(
     """
     torch.manual_seed(recipe.seed)  # only the initial weights come from here
     tokenizer = init or UnitsTokenizer(config)
-    say(plan(recipe, tokenizer))
+    losses = UnitsLosses(tokenizer, recipe)
+    say(plan(recipe, losses))
     if init is None:
         start_units(tokenizer, source, recipe.seed)
 
     def batch(number: int) -> tuple[Tensor]:
         return (source(number, recipe.batch_size)[0],)
 
-    losses = UnitsLosses(tokenizer, recipe)
     trained = train_on_sounds(losses, recipe, batch, source, diagnose, out, resume=resume, device=device, say=say)
     return cast(UnitsTokenizer, trained)
 

@@ -98,7 +98,8 @@ def train_video_tokenizer(
         tokenizer.start_linear(to_range(start))
     validation = to_range(source(VALIDATION_NUMBER, VALIDATION_CLIPS)[0].to(device))
     size = (validation.shape[2], validation.shape[3], validation.shape[4])
-    say(plan(f"video tokenizer: {config.group} x {config.stride} x {config.stride}", recipe, tokenizer, size))
+    losses = losses_of(tokenizer, recipe)
+    say(plan(f"video tokenizer: {config.group} x {config.stride} x {config.stride}", recipe, losses, size))
 
     def evaluate(average: ReconstructionLosses) -> dict[str, float]:
         scores, reconstructions, levels = diagnose(cast(VideoTokenizer, average.tokenizer), validation)
@@ -108,7 +109,6 @@ def train_video_tokenizer(
         write_png(out / "levels.png", level_histogram(levels))
         return scores
 
-    losses = losses_of(tokenizer, recipe)
     batches = batches_in_range(source, recipe.batch_size, device, workers)
     trained = train_reconstruction(
         losses, recipe, batches, out, evaluate=evaluate, resume=resume, device=device, say=say

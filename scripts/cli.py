@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import tokenloom
+from tokenloom.scripts.several_processes import refuse_several
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +103,7 @@ def main_of(
     parser.prog = prog or parser.prog
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(argv)
+    refuse_several(parser, arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be Unicode
     try:

@@ -7,15 +7,15 @@ and is started again with --resume ends in the same weights. `accelerate launch`
 """
 
 import argparse
-import os
 import sys
 import warnings
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
 from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, SHARE, out_folder, seed_number
+from tokenloom.scripts.several_processes import HELP, main_process_first, open_accelerator
 
 if TYPE_CHECKING:
     from tokenloom.models.transformer import TransformerConfig
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--plan-only", action="store_true", help="print parameters, FLOPs, memory and hours, and stop")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
     add("--workers", type=NATURAL, default=0, metavar="N", help="processes that draw and read ahead; default: none")
-    add("--accelerate", action="store_true", help="train through accelerate; `accelerate launch` needs no option")
+    add("--accelerate", action="store_true", help=HELP)
 
     shape = parser.add_argument_group("transformer").add_argument
     shape("--width", type=POSITIVE, metavar="N", help="of the trunk; default: 192")
@@ -148,18 +148,19 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     accelerator = open_accelerator(arguments.accelerate)
     say = accelerator.print if accelerator else print
-    texts = (
-        init.text_tokenizer
-        if init
-        else text_tokenizer_of(
-            lambda: chain(source.captions(), clips.captions() if clips else ()),
-            arguments.out / "text_tokenizer",
-            name=arguments.text_tokenizer,
-            vocab_size=vocab_size,
-            resume=arguments.resume,
-            say=say,
+    with main_process_first(accelerator) as is_main:
+        texts = (
+            init.text_tokenizer
+            if init
+            else text_tokenizer_of(
+                lambda: chain(source.captions(), clips.captions() if clips else ()),
+                arguments.out / "text_tokenizer",
+                name=arguments.text_tokenizer,
+                vocab_size=vocab_size,
+                resume=arguments.resume or not is_main,
+                say=say,
+            )
         )
-    )
     if init and arguments.tokenizer:
         standardize(init.transformer, images, source)
     with warnings.catch_warnings():
@@ -181,7 +182,7 @@ def run(arguments: argparse.Namespace) -> int:
             accelerator=accelerator,
             say=say,
         )
-    if accelerator is None or accelerator.is_main_process:
+    if is_main:
         if init:
             trained.lexicon |= init.lexicon
             trained.writes |= init.writes
@@ -216,17 +217,6 @@ def config_of(
     if changed:
         raise UsageError(f"--init brings {changed[0]} {getattr(config, changed[0])}, not {asked[changed[0]]}; keep it")
     return config
-
-
-def open_accelerator(asked: bool) -> Any:
-    """An Accelerator if it was asked for or `accelerate launch` started us, else None."""
-    if not asked and "ACCELERATE_MIXED_PRECISION" not in os.environ:
-        return None
-    try:
-        from accelerate import Accelerator  # type: ignore[import-untyped]
-    except ModuleNotFoundError as error:
-        raise ValueError("training through accelerate needs it: pip install tokenloom[train]") from error
-    return Accelerator()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 spoken digits (its names are DIGIT_SPEAKER_TAKE.wav), and makes of them strings of digits to say and to write, and pairs
 to answer: two digits are heard, and their sum is spoken. Curves, spectrograms, sounds and checkpoints lie in --out, the
 finished model in --out/final. A run that was killed and is started again with --resume ends in the same weights.
+`accelerate launch` trains on several devices.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from tokenloom.pipelines.sampler_settings import DECODERS
 from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
 from tokenloom.scripts.option_types import LEARNING_RATE, NATURAL, POSITIVE, SECONDS, SHARE, out_folder, seed_number
+from tokenloom.scripts.several_processes import HELP, main_process_first, open_accelerator
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.speech_model import SpeechModel
@@ -38,8 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seconds", type=SECONDS, default=4.0, metavar="S", help="of the longest sound; default: %(default)s")
     add("--leave-out", metavar="SPEAKER", help="of --digits, a speaker who is not learned")
     add("--device", default="cpu", help="where to train, such as cuda; default: %(default)s")
-
     add("--workers", type=NATURAL, default=0, metavar="N", help="processes that draw and read ahead; default: none")
+    add("--accelerate", action="store_true", help=HELP)
 
     shape = parser.add_argument_group("transformer").add_argument
     shape("--width", type=POSITIVE, metavar="N", help="of the trunk; default: 160")
@@ -102,8 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
         data = digit_speech(arguments.digits, recipe.seed, sample_rate=rate, leave_out=arguments.leave_out)
     else:
         data = recorded_speech(arguments.data, arguments.seconds, recipe.seed, sample_rate=rate)
-    if model is None:
-        model = new_speech_model(
+    accelerator = open_accelerator(arguments.accelerate)
+    with main_process_first(accelerator) as is_main:
+        model = model or new_speech_model(
             data.texts(),
             arguments.out / "text_tokenizer",
             tokenizer=tokenizer,
@@ -112,11 +115,21 @@ def run(arguments: argparse.Namespace) -> int:
             seed=recipe.seed,
             **given(arguments, *SHAPE),
         )
-    model.to(open_device(arguments.device))
-    how = {"resume": arguments.resume, "fresh": not arguments.init, "workers": arguments.workers}
-    trained = train_speech(model, recipe, data, arguments.out, **how)
-    trained.save_pretrained(arguments.out / "final")
-    print(arguments.out / "final")
+    model.to(accelerator.device if accelerator else open_device(arguments.device))
+    trained = train_speech(
+        model,
+        recipe,
+        data,
+        arguments.out,
+        resume=arguments.resume,
+        fresh=not arguments.init,
+        workers=arguments.workers,
+        accelerator=accelerator,
+        say=accelerator.print if accelerator else print,
+    )
+    if is_main:
+        trained.save_pretrained(arguments.out / "final")
+        print(arguments.out / "final")
     return 0
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -176,3 +177,23 @@ def test_the_exit_code_is_that_of_the_command():
 def test_names_and_texts_stay_in_their_line_of_a_table():
     assert cli.in_one_line("a\tb\nc\r\x1b\u2028 é") == "a\\tb\\nc\\r\\x1b\\u2028 é"
     assert cli.in_one_line("old\udcff name") == "old\udcff name"
+
+
+def test_what_does_not_share_out_its_work_refuses_to_be_started_several_times(tmp_path, monkeypatch, capsys):
+    (tmp_path / "plays.txt").write_text("to be or not to be")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ["train-tokenizer", "text", "--data", str(tmp_path / "plays.txt"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    shown = capsys.readouterr().err
+    assert "train-tokenizer: this runs in one process, and WORLD_SIZE is 2; start it without" in shown
+    assert shown.count("\n") == 1 and not (tmp_path / "out").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert cli.main(words) == 0
+
+
+@each_command
+def test_the_commands_that_share_out_their_work_say_so_by_an_option(command):
+    module = import_module(f"tokenloom.scripts.{cli.COMMANDS[command][0]}")
+    shares = "open_accelerator" in Path(module.__file__).read_text()
+    assert ("--accelerate" in module.build_parser().format_help()) == shares == (command in ("train", "train-speech"))

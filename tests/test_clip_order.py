@@ -7,7 +7,7 @@ from tokenloom.pipelines.clip_order import (
     MAX_CONTEXT,
     NUM_KNOWN,
     drawing_order,
-    mean_known,
+    known_shares,
     nearest,
     training_frames,
 )
@@ -59,9 +59,10 @@ def test_most_examples_are_what_drawing_a_clip_meets():
 
 
 def test_the_stated_shares_are_shares_and_their_mean_is_what_the_plan_counts():
-    assert sum(NUM_KNOWN) == pytest.approx(1)
+    assert sum(NUM_KNOWN) == sum(known_shares(2)) == pytest.approx(1)
+    mean_known = sum(count * share for count, share in enumerate(known_shares(T)))
     drawn = [training_frames(T, 1, torch.Generator().manual_seed(seed)).shape[1] - 1 for seed in range(2000)]
-    assert sum(drawn) / len(drawn) == pytest.approx(mean_known(), abs=0.1)
+    assert sum(drawn) / len(drawn) == pytest.approx(mean_known, abs=0.1)
 
 
 def test_short_clips_have_fewer_frames_to_look_at():

@@ -113,3 +113,17 @@ def test_factorized_a_slot_sees_of_other_frames_only_its_own_place():
         x x x . x .
         x x . x x x
     """)
+
+
+def test_factorized_in_one_pass_frames_see_their_own_place_and_text_sees_all():
+    """A text of one token, two frames of two slots, a text: a slot of a frame sees all text before it."""
+    segments = torch.tensor([[0, 1, 1, 2, 2, 3]])
+    places = torch.tensor([[-1, 0, 1, 0, 1, -1]])
+    assert packed_mask(segments, torch.zeros_like(segments, dtype=torch.bool), places)[0, 0].tolist() == drawn("""
+        x . . . . .
+        x x x . . .
+        x x x . . .
+        x x . x x .
+        x . x x x .
+        x x x x x x
+    """)

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.doubles import awaken, embedded, prompt_of, toy_transformer
+from tests.doubles import awaken, one_pass, prompt_of, toy_transformer
 from tokenloom.models.attention import KVCache
-from tokenloom.models.masks import packed_mask
 from tokenloom.models.token_decoder import TokenDecoder
 from tokenloom.models.transformer import Role, SharedTransformer
-from tokenloom.tokenizers.sequence import Segment, frame_positions, pack
+from tokenloom.tokenizers.sequence import Segment, frame_positions
 
 GRID = (3, 4)
 close = {"atol": 1e-4, "rtol": 1e-4}
@@ -37,15 +36,10 @@ def token_by_token(model: SharedTransformer, prompts: list[list[int]], codes: Te
     return torch.stack([decoder(token, number) for number, token in enumerate(ids)], dim=1)
 
 
-@torch.no_grad()
 def in_one_pass(model: SharedTransformer, prompt: list[int], codes: Tensor) -> Tensor:
     """The same logits (1 + N, V) for one picture, from the packed sequence and without a cache."""
     segments = [Segment("text", torch.tensor(prompt, dtype=torch.long)), Segment("image", codes, given=False)]
-    packed = pack([segments], model.vocabulary)
-    modulation = torch.where(packed.given[..., None, None], model.given(1), of_ar(model))
-    mask = packed_mask(packed.segments, packed.causal)
-    hidden, _ = model.trunk(embedded(model, packed), packed.positions, modulation, mask)
-    return model.logits(hidden[0, 1 + len(prompt) :])
+    return model.logits(one_pass(model, [segments])[0][1 + len(prompt) :]).detach()
 
 
 @pytest.mark.parametrize("prompts", [[[3, 1, 4]], [[3, 1, 4], [1, 5, 9]], [[2, 6, 5, 3, 5], [], [8, 9]]])

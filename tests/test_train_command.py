@@ -13,8 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.doubles import CAPTIONS, SIZE, awaken, toy_image_tokenizer, toy_picture, toy_pictures
+from tests.two_processes import both_batches, run_on_two
 from tokenloom.models.transformer import TransformerConfig
-from tokenloom.pipelines import training_batches
+from tokenloom.pipelines import train_model, training_batches
 from tokenloom.pipelines.picture_sources import open_source, whole
 from tokenloom.pipelines.prepare_training import scene_score, watched_prompts
 from tokenloom.pipelines.text_to_image import TextToImagePipeline
@@ -217,3 +218,25 @@ def test_accelerate_trains_the_same_model(world):
         assert result.returncode == 0, result.stderr
     one, other = weights(world / "plain" / "final"), weights(world / "accelerated" / "final")
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--decoder", "ar"], ["--text-share", 0.5]], ids=["one decoder", "with texts"])
+def test_two_processes_learn_what_one_does_from_the_batches_of_both(world, monkeypatch, options):
+    """Each has weights that get no gradient in some step, and none of the first block's share of values ever does."""
+    pytest.importorskip("accelerate")
+    words = [*options, "--steps", 4, "--seed", 3, "--adamw-lr", 0.05, "--muon-lr", 0.05, "--ema-decay", 0]
+    (one, of_one), (other, of_other) = run_on_two(
+        "train_model", ["train", *words_for(world, "two"), *words], world / "w"
+    )
+    assert of_one == [0, 2, 4, 6] and of_other == [1, 3, 5, 7]
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert len(list((world / "two" / "tensorboard").iterdir())) == 1, "curves are of the main process alone"
+
+    monkeypatch.setattr(train_model.BatchLoss, "__call__", both_batches(train_model.BatchLoss.__call__))
+    assert tokenloom_train(*words_for(world, "one"), *words) == 0
+    expected = weights(world / "one" / "final")
+    for name, tensor in weights(world / "two" / "final").items():
+        torch.testing.assert_close(
+            tensor, expected[name], atol=1e-3, rtol=1e-3, msg=lambda told, n=name: f"{n}: {told}"
+        )

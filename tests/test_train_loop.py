@@ -170,6 +170,39 @@ def test_a_resumed_run_must_keep_its_settings(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+class Two:
+    """As much of an accelerator of two processes, of which this is the first, as the loop sees."""
+
+    num_processes, process_index = 2, 0
+
+    def prepare(self, *parts):
+        return parts
+
+    def backward(self, value: Tensor) -> None:
+        value.backward()
+
+
+def test_a_resumed_run_must_keep_its_number_of_processes_for_it_says_which_batches_come(tmp_path):
+    run(tmp_path / "one")
+    with pytest.raises(TrainingError, match="keep its settings, but processes was 1 and is 2"):
+        run(tmp_path / "one", resume=True, accelerator=Two())
+    run(tmp_path / "two", accelerator=Two())
+    with pytest.raises(TrainingError, match="keep its settings, but processes was 2 and is 1"):
+        run(tmp_path / "two", resume=True)
+    run(tmp_path / "two", resume=True, accelerator=Two())
+
+
+def test_checkpoints_that_do_not_say_how_many_processes_made_them_are_of_one(tmp_path):
+    run(tmp_path)
+    for _, folder in checkpoints(tmp_path):
+        state = json.loads((folder / "state.json").read_text())
+        assert state["run"].pop("processes") == 1
+        (folder / "state.json").write_text(json.dumps(state))
+    run(tmp_path, resume=True)
+    with pytest.raises(TrainingError, match="processes was 1 and is 2"):
+        run(tmp_path, resume=True, accelerator=Two())
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_and_the_last_checkpoint_stays_good(tmp_path, bad):
     def broken(module, stream):

@@ -2,14 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.doubles import TONES, awaken, tone, tones, toy_audio_tokenizer, toy_units_tokenizer
+from tests.two_processes import both_batches, run_on_two
 from tokenloom.data.write_audio import write_audio
 from tokenloom.models.transformer import SharedTransformer, TransformerConfig
 from tokenloom.pipelines import speech_sources
+from tokenloom.pipelines import train_speech as trainer
 from tokenloom.pipelines.checkpoint import load_checkpoint
 from tokenloom.pipelines.speech_batches import SpeechBatches, SpeechData, SpeechRecipe
 from tokenloom.pipelines.speech_model import SpeechModel, sound_levels
@@ -161,12 +165,39 @@ def test_of_more_recordings_than_memory_holds_some_are_read_again(tmp_path, monk
     assert tight.speakers() == {f"voice {number}" for number in range(4)}
 
 
-def test_the_command_trains_on_recordings_and_its_model_speaks(tmp_path):
+def words_for(folder: Path, *more: str) -> list[str]:
+    """What trains a small model on recordings of the tones, which are left in `folder`."""
     for number, name in enumerate(TONES):
-        write_audio(tmp_path / "talks" / f"{number}.wav", tone(name).sound, 16_000)
-        (tmp_path / "talks" / f"{number}.txt").write_text(name)
+        write_audio(folder / "talks" / f"{number}.wav", tone(name).sound, 16_000)
+        (folder / "talks" / f"{number}.txt").write_text(name)
     small = ["--width", "32", "--layers", "2", "--heads", "2", "--codebooks", "1", "--seconds", "0.2"]
-    run = ["train-speech", "--data", str(tmp_path / "talks"), "--steps", "2", "--batch-size", "2", *small]
+    return ["train-speech", "--data", str(folder / "talks"), "--batch-size", "2", *small, *more]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_from_the_batches_of_both(tmp_path, monkeypatch):
+    """Saying and writing use other weights."""
+    pytest.importorskip("accelerate")
+    words = words_for(
+        tmp_path, *"--steps 4 --speak 0.5 --write 0.5 --ema-decay 0 --warmup 1 --muon-lr 0.05 --adamw-lr 0.05".split()
+    )
+    (one, of_one), (other, of_other) = run_on_two(
+        "train_speech", [*words, "--out", tmp_path / "two"], tmp_path / "weights"
+    )
+    assert of_one == [0, 2, 4, 6] and of_other == [1, 3, 5, 7]
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+    monkeypatch.setattr(trainer.SpeechBatchLoss, "__call__", both_batches(trainer.SpeechBatchLoss.__call__))
+    assert cli.main([*words, "--out", str(tmp_path / "one")]) == 0
+    found, expected = (load_file(tmp_path / n / "final/transformer/model.safetensors") for n in ("two", "one"))
+    for name, tensor in found.items():
+        torch.testing.assert_close(
+            tensor, expected[name], atol=1e-3, rtol=1e-3, msg=lambda told, n=name: f"{n}: {told}"
+        )
+
+
+def test_the_command_trains_on_recordings_and_its_model_speaks(tmp_path):
+    run = words_for(tmp_path, "--steps", "2")
     assert cli.main([*run, "--out", str(tmp_path / "run")]) == 0
     final = tmp_path / "run" / "final"
     assert not (final / "audio_tokenizer").exists()  # it ships with the package

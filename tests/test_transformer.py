@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.doubles import LEVELS, awaken, embedded, prompt_of, toy_config, toy_transformer
+from tests.doubles import LEVELS, awaken, one_pass, prompt_of, toy_config, toy_transformer
 from tokenloom.models.attention import KVCache, plain_products
-from tokenloom.models.masks import causal_mask, packed_mask
+from tokenloom.models.masks import causal_mask
 from tokenloom.models.transformer import Role, SharedTransformer
-from tokenloom.tokenizers.sequence import Segment, frame_positions, media_positions, pack, text_positions
+from tokenloom.tokenizers.sequence import Segment, media_positions, text_positions
 
 PROMPTS = [[5, 6, 7, 8], [9], [10, 11]]
 CODES = torch.tensor([[[1, 2], [3, 4]], [[11, 0], [5, 5]], [[2, 7], [9, 10]]])  # (B, h, w)
@@ -41,20 +41,13 @@ def picture_after(model: SharedTransformer, prompts, codes: Tensor, role=Role.AR
     )
 
 
-@torch.no_grad()
 def packed_pass(model: SharedTransformer, prompts, codes: Tensor, role=Role.AR, time=0.0) -> list[Tensor]:
     """The same sequences in one pass without a cache: hidden tokens of each, padding cut off."""
-    causal = role == Role.AR
     sequences = [
-        [Segment("text", torch.tensor(p)), Segment("image", c, causal=causal)]
+        [Segment("text", torch.tensor(p)), Segment("image", c, causal=role == Role.AR, given=False)]
         for p, c in zip(prompts, codes, strict=True)
     ]
-    packed = pack(sequences, model.vocabulary)
-    mask = packed_mask(packed.segments, packed.causal)
-    drawn = model.modulation(torch.tensor([time]), torch.tensor([int(role)]))
-    modulation = torch.where((packed.segments == 1)[..., None, None], drawn, model.given(1))  # (B, L, 6, D)
-    hidden, _ = model.trunk(embedded(model, packed), packed.positions, modulation, mask)
-    return [row[keep] for row, keep in zip(hidden, packed.segments >= 0, strict=True)]
+    return one_pass(model, sequences, role, time)
 
 
 def test_plain_products_are_the_fused_attention_and_leave_torch_as_it_was(model):
@@ -203,37 +196,6 @@ def test_a_saved_model_comes_back_with_the_same_logits(tmp_path, dtype):
     assert torch.equal(back.latent_mean, model.latent_mean)
     prompts = [[1, 2], [3], []]
     assert torch.equal(picture_after(back, prompts, CODES), picture_after(model, prompts, CODES))
-
-
-@pytest.mark.parametrize("factorized", [False, True])
-@torch.no_grad()
-def test_given_frames_that_are_read_equal_the_whole_sequence_in_one_pass(factorized):
-    """Two frames of a clip are read after a padded prompt, and a third is drawn: as one pass over all, by hand."""
-    model = toy_transformer(num_frames=3, factorized=factorized)
-    for padding in (0, 2):
-        prompt, _ = prompt_of(model, [PROMPTS[0]], padding)
-        positions = frame_positions((2, 2), torch.tensor([[0, 2, 1]])) + prompt.start[:, None, None, None]
-        begin = torch.full((1, 3, 1), model.vocabulary.special("begin_image"))
-        ids = torch.cat([begin, model.vocabulary.to_shared(CODES.flatten(1), "image")[None]], dim=-1)
-        cache = model.read(ids[:, :2], positions[:, :2], prompt)
-        role, time = torch.tensor([int(Role.MASKED)]), torch.zeros(1)
-        x = model.embedding(ids[:, 2])
-        drawn = model(x, positions[:, 2], time, role, cache, torch.tensor([False]))
-
-        text = torch.tensor([[model.vocabulary.special("begin"), *PROMPTS[0]]])
-        where = torch.cat([text_positions(5)[None], positions.flatten(1, 2)], dim=1)
-        places = model.places(positions.flatten(1, 2), prompt.start)
-        whole = torch.cat([model.embedding(text), model.embedding(ids.flatten(1)) + places], dim=1)
-        numbers = torch.tensor([[0] * 5 + [1] * 5 + [2] * 5 + [3] * 5])
-        given = model.given(1).expand(-1, 15, -1, -1)
-        modulation = torch.cat([given, model.modulation(time, role).expand(-1, 5, -1, -1)], dim=1)
-        mask = packed_mask(numbers, numbers == 0)
-        if factorized:
-            slots = torch.tensor([-1] * 5 + list(range(5)) * 3)
-            mask &= (numbers[0][:, None] == numbers) | (slots[:, None] == slots) | (slots < 0)
-        hidden, _ = model.trunk(whole, where, modulation, mask)
-        torch.testing.assert_close(drawn, hidden[:, -5:], **close)
-        assert (model.places(positions[:, 1], prompt.start) != model.places(positions[:, 2], prompt.start)).any()
 
 
 def test_a_cache_repeats_selects_and_extends_by_sequence():

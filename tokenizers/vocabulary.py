@@ -33,7 +33,7 @@ class Vocabulary:
 
     @property
     def specials(self) -> tuple[str, ...]:
-        """Names of the special tokens in the order of their ids."""
+        """Names of the special tokens in the order of their ids. Of the pairs no "end" is read: see sequence.py."""
         pairs = (f"{edge}_{name}" for name in self.modalities for edge in ("begin", "end"))
         return ("begin", "end", "mask", *pairs)
 
