@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-tokenizer": ("train_tokenizer", "train a tokenizer of texts, pictures, clips or sounds on your own files"),
     "train": ("train", "train the shared transformer on captioned pictures, under any mix of decoders"),
     "train-mixed": ("train_mixed", "train one transformer on pictures, clips and sounds together, from any to any"),
+    "train-digit-judge": ("train_digit_judge", "train the judges that evaluate-speech asks"),
     "train-picture-judge": ("train_picture_judge", "train the judge that evaluate-names asks"),
     "train-embed": ("train_embed", "train the head that makes the vectors, on a transformer that stays as it is"),
     "train-speech": ("train_speech", "train the shared transformer to say, to write down and to answer speech"),
@@ -60,6 +61,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retrain": ("retrain", "train a model that ships again, from nothing, by its recipe"),
     "compare-sound-tokens": ("compare_sound_tokens", "tokens of several tokenizers of sound, at the same arithmetic"),
     "compare-text": ("compare_text", "n-grams and transformers on the same text: bits per byte, in one HTML page"),
+    "rate-distortion": ("rate_distortion", "an image tokenizer beside JPEG, WebP and AVIF at the same bits"),
+    "clip-distortion": ("clip_distortion", "a video tokenizer beside an image tokenizer at as many codes"),
+    "speech-distortion": ("speech_distortion", "a sound tokenizer beside Opus and Codec2"),
     "benchmark": ("benchmark", "our speed beside that of the peers, on the same shapes"),
 }
 

@@ -8,6 +8,7 @@ from tokenloom.scripts.cli import UsageError, open_device, refuse_to_lose
 from tokenloom.scripts.option_types import out_path
 from tokenloom.scripts.prompt_options import (
     add_best_of,
+    add_fine_options,
     add_prompt_options,
     check_out,
     check_prompts,
@@ -32,6 +33,7 @@ Clip k has the seed --seed + k, and a seed always gives the same bytes.
 def add_clip_options(parser: argparse.ArgumentParser) -> None:
     add_prompt_options(parser, "clip", NUM_VIDEOS)
     add_best_of(parser, "clip")
+    add_fine_options(parser)
     parser.add_argument("--format", choices=FORMATS, help=f"of several clips; default: {FORMATS[0]}")
     parser.add_argument(
         "--out", type=out_path, required=True, metavar="PATH", help="the clip, or the folder of several"

@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("tokens", nargs="+", metavar="TOKENS", help="NAME_OR_DIR or NAME_OR_DIR:CODEBOOKS")
     add("--digits", type=Path, required=True, metavar="PATH", help="recordings of single digits")
-    add("--judges", type=Path, required=True, metavar="DIR", help="what train_digit_judge.py made")
+    add("--judges", type=Path, required=True, metavar="DIR", help="what train-digit-judge made")
     add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the table and the runs")
     teraflops = real_number(1e-6, 1e9)
     add("--teraflops", type=teraflops, default=5.0, metavar="N", help="for each to learn; default: %(default)s")

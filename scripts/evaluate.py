@@ -20,14 +20,13 @@ from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, ma
 from tokenloom.scripts.option_types import (
     GUIDANCE,
     POSITIVE,
-    SHARE,
     STEPS,
     TEMPERATURE,
     out_folder,
     seed_number,
     whole_number,
 )
-from tokenloom.scripts.prompt_options import refuse_unused
+from tokenloom.scripts.prompt_options import add_fine_options, refuse_unused
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.evaluate import Evaluation
@@ -65,9 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--guidance-scale", type=GUIDANCE, metavar="G")
     parser.add_argument("--steps", type=STEPS, metavar="N", help="of masked and diffusion")
     parser.add_argument("--temperature", type=TEMPERATURE, metavar="T", help="of what is drawn")
-    parser.add_argument("--choice-temperature", type=TEMPERATURE, metavar="T", help="of masked")
-    parser.add_argument("--guidance-from", type=SHARE, metavar="TIME", help="of diffusion: noisier steps are unguided")
-    parser.add_argument("--guidance-until", type=SHARE, metavar="TIME", help="of diffusion: clearer ones, too")
+    add_fine_options(parser)
     parser.add_argument("--best-of", type=POSITIVE, metavar="N", help="judge the one of N that the model finds truest")
     parser.add_argument("--sweep", action="store_true", help="look for the best settings among usual ones")
     parser.add_argument("--reconstructions", action="store_true", help="judge the image tokenizer; MODEL may be one")

@@ -1,7 +1,7 @@
 """How well a model of speech says digits, writes them down, and answers sums of two digits.
 
 --digits are the recordings that it learned from, of which the last takes were held apart; --judges is a folder of
-recognizers that train_digit_judge.py made, each of which never heard the speaker whom it judges, or one that knows all
+recognizers that train-digit-judge made, each of which never heard the speaker whom it judges, or one that knows all
 speakers. What the model writes of voices that it never learned (train-speech --leave-out) stands apart, as strangers.
 Prints a table; with --out also writes evaluation.json, every string with what was understood of it.
 """
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", nargs="?", default="tokenloom-speech", metavar="MODEL", help="default: %(default)s")
     add("--digits", type=Path, required=True, metavar="PATH", help="recordings of single digits")
-    add("--judges", type=Path, required=True, metavar="DIR", help="what train_digit_judge.py made")
+    add("--judges", type=Path, required=True, metavar="DIR", help="what train-digit-judge made")
     add("--decoders", type=comma_separated(str, DECODERS), default=DECODERS, metavar="D,...", help="default: all three")
     add("--strings", type=POSITIVE, default=40, metavar="N", help="of each speaker; default: %(default)s")
     add("--seed", type=seed_number, default=0, metavar="S", help="default: %(default)s")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tokenloom.pipelines.sampler_settings import DECODERS, USED_BY
 from tokenloom.scripts.cli import UsageError
-from tokenloom.scripts.option_types import GUIDANCE, POSITIVE, STEPS, TEMPERATURE, seed_number
+from tokenloom.scripts.option_types import GUIDANCE, POSITIVE, SHARE, STEPS, TEMPERATURE, seed_number
 
 if TYPE_CHECKING:
     from tokenloom.data.progress import Progress
@@ -60,6 +60,13 @@ def add_best_of(parser: argparse.ArgumentParser, thing: str) -> None:
     )
 
 
+def add_fine_options(parser: argparse.ArgumentParser) -> None:
+    """What the decoders of pictures take besides."""
+    parser.add_argument("--choice-temperature", type=TEMPERATURE, metavar="T", help="of masked: chance in what is kept")
+    parser.add_argument("--guidance-from", type=SHARE, metavar="TIME", help="of diffusion: noisier steps are unguided")
+    parser.add_argument("--guidance-until", type=SHARE, metavar="TIME", help="of diffusion: clearer ones, too")
+
+
 def prompts_asked_for(arguments: argparse.Namespace, thing: str) -> list[str]:
     """The prompts of the command line, then those of the file.
 
@@ -88,10 +95,7 @@ def refuse_unused(settings: Mapping[str, Any], decoders: Collection[str], what: 
 def sampler_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options that are `SamplerSettings`, by their names there; None where the decoder's default is taken."""
     return {
-        "guidance_scale": arguments.guidance_scale,
-        "num_inference_steps": arguments.steps,
-        "temperature": arguments.temperature,
-        "best_of": getattr(arguments, "best_of", None),
+        name: getattr(arguments, option.removeprefix("--").replace("-", "_"), None) for name, option in OPTIONS.items()
     }
 
 

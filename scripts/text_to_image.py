@@ -15,6 +15,7 @@ from tokenloom.scripts.cli import CommandParser, UsageError, main_of, open_devic
 from tokenloom.scripts.option_types import out_path
 from tokenloom.scripts.prompt_options import (
     add_best_of,
+    add_fine_options,
     add_prompt_options,
     check_out,
     check_prompts,
@@ -34,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_prompt_options(parser, "picture", NUM_IMAGES)
     add_best_of(parser, "picture")
+    add_fine_options(parser)
     parser.add_argument("--image", type=Path, metavar="PNG", help="picture to draw into")
     parser.add_argument("--mask", type=Path, metavar="PNG", help="as large as the picture: white where to draw anew")
     parser.add_argument("--out", type=out_path, required=True, metavar="PATH", help="the PNG, or the folder of several")

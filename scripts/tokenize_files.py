@@ -55,7 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.verify is not None:
-        if arguments.paths or arguments.out:
+        usual = vars(build_parser().parse_args([]))
+        if any(getattr(arguments, name) != value for name, value in usual.items() if name != "verify"):
             raise UsageError("--verify takes its folder and nothing else")
         return verify_folder(arguments.verify)
     if not arguments.paths or arguments.out is None:
@@ -72,6 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
         found = sort_files(arguments.paths)
     else:
         found = {arguments.modality: find_files(arguments.paths, arguments.modality)}
+    if arguments.size is not None and not found.keys() & {"image", "video"}:
+        raise UsageError(f"--size is of pictures and clips, and there are only {', '.join(found)} files; leave it out")
+    if arguments.fps is not None and "video" not in found:
+        raise UsageError(f"--fps is of clips, and there are only {', '.join(found)} files; leave it out")
     code = 0
     for modality, files in found.items():
         summary = tokenize(modality, files, arguments, crew)

@@ -101,8 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--out DIR is needed")
     if arguments.init and arguments.text_tokenizer:
         raise UsageError("--init brings its text tokenizer; leave out --text-tokenizer")
-    if not arguments.clips and (arguments.frames or arguments.rate):
-        raise UsageError("--frames and --rate are of --clips, and there are none; leave them out")
+    if not arguments.clips and (options := given(arguments, "frames", "rate", "clip_share")):
+        told = " and ".join("--" + name.replace("_", "-") for name in options)
+        raise UsageError(f"{told} would be of --clips, and there are none; leave out what is of clips")
     arguments.frames, arguments.rate = arguments.frames or 17, arguments.rate or 8.0
 
     from tokenloom.models.transformer import SharedTransformer

@@ -184,7 +184,7 @@ def test_the_command_writes_the_page_and_all_it_shows(model, tmp_path, capsys):
     assert cli.main(["compare", *PROMPTS, *words]) == 0
     report = json.loads((tmp_path / "new" / "report.json").read_text())
     assert [item["decoder"] for item in report["decoders"]] == ["diffusion", "ar"]
-    assert report["guidance_scale"] == 3.0 and report["count"] == 2 and report["model"] == model
+    assert report["guidance_scale"] == 2.0 and report["count"] == 2 and report["model"] == model
     files = [entry["file"] for row in report["prompts"] for cell in row["decoders"] for entry in cell["drawings"]]
     assert len(files) == 8
     for file in files:

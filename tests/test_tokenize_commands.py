@@ -242,3 +242,21 @@ def test_a_tokenizer_of_other_media_is_named(tmp_path, capsys, modality, name, i
     words = ["tokenize", tmp_path / "file", "--modality", modality, "--tokenizer", name, "--out", tmp_path / "shards"]
     assert cli.main([str(word) for word in words]) == 1
     assert f"{name} is a tokenizer of {is_of}, and one of {needed} is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["TEXT", "--size", "32"], "--size is of pictures and clips, and there are only text files"),
+        (["TEXT", "--fps", "3"], "--fps is of clips, and there are only text files"),
+        (["--verify", "FOLDER", "--fps", "3"], "--verify takes its folder and nothing else"),
+        (["--verify", "FOLDER", "--tokenizer", "nothing"], "--verify takes its folder and nothing else"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tmp_path, capsys, words, told):
+    (tmp_path / "a.txt").write_text("text")
+    found = [word.replace("TEXT", str(tmp_path / "a.txt")).replace("FOLDER", str(tmp_path)) for word in words]
+    out = [] if "--verify" in words else ["--out", str(tmp_path / "shards")]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["tokenize", *found, *out])
+    assert told in capsys.readouterr().err and not (tmp_path / "shards" / "text").exists()

@@ -113,7 +113,8 @@ def test_init_brings_weights_tokenizers_and_words(world, capsys):
         (("--width", "32"), "--init brings width 16"),
         (("--text-tokenizer", "x"), "leave out --text-tokenizer"),
         (("--text-vocab-size", "300"), "--init brings a text tokenizer of 270, not 300"),
-        (("--rate", "3"), "--frames and --rate are of --clips"),
+        (("--rate", "3"), "--rate would be of --clips, and there are none"),
+        (("--clip-share", "0.9"), "--clip-share would be of --clips, and there are none"),
     ):
         with pytest.raises(SystemExit):
             tokenloom_train(*words, *more)
