@@ -28,6 +28,21 @@ def candidates(generators: Sequence[torch.Generator], count: int) -> list[torch.
 
 
 @torch.no_grad()
+def likelihoods(
+    model: SharedTransformer, text_tokenizer: TextTokenizer, ids: Tensor, tokens: Sequence[list[int]]
+) -> Tensor:
+    """Codes int64 (N, T, h, w) of drawings -> log P(prompt | drawing) (N,), in nats; `tokens` are of N prompts."""
+    numbers = torch.tensor(seen_frames(ids.shape[1]), device=ids.device)
+    scores = []
+    for start in range(0, len(ids), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        frames = begun_frames(model.vocabulary, ids[part][:, numbers])
+        seen, position = model.see(frames, numbers.repeat(len(frames), 1))
+        scores.append(log_probabilities(model, seen, position, tokens[part], num_tokens=text_tokenizer.vocab_size))
+    return torch.cat(scores)
+
+
+@torch.no_grad()
 def best_of(
     model: SharedTransformer, text_tokenizer: TextTokenizer, ids: Tensor, tokens: Sequence[list[int]], count: int
 ) -> Tensor:
@@ -35,13 +50,6 @@ def best_of(
 
     `tokens` are those of the B prompts. Of drawings that are equally good the first is taken.
     """
-    numbers = torch.tensor(seen_frames(ids.shape[1]), device=ids.device)
     asked = [text for text in tokens for _ in range(count)]
-    scores = []
-    for start in range(0, len(ids), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        frames = begun_frames(model.vocabulary, ids[part][:, numbers])
-        seen, position = model.see(frames, numbers.repeat(len(frames), 1))
-        scores.append(log_probabilities(model, seen, position, asked[part], num_tokens=text_tokenizer.vocab_size))
-    chosen = torch.cat(scores).view(-1, count).argmax(1)
+    chosen = likelihoods(model, text_tokenizer, ids, asked).view(-1, count).argmax(1)
     return ids[torch.arange(len(tokens), device=ids.device) * count + chosen]

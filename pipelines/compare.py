@@ -2,12 +2,14 @@
 
 Of every prompt and decoder: seconds and model evaluations of a drawing (a guided step counts two), floating point
 operations counted on a real run (torch's FlopCounterMode: products, convolutions, attention), whether the drawing
-shows what was asked (the detector's verdict, where the prompt is a caption of the built-in world), how much drawings
-of different seeds differ, and how much clips flicker. Everything but the seconds is the same in every run.
+shows what was asked (the detector's verdict, where the prompt is a caption of the built-in world), how well the model
+itself reads the prompt from it, how much drawings of different seeds differ, and how much clips flicker. Everything but
+the seconds is the same in every run.
 
 N drawings: pictures (N, 3, H, W) or clips (N, 3, T, H, W), float in [-1, 1].
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from ..data.files import write_atomically, write_json
 from ..data.media import write_png
 from ..data.scene_detector import SMALLEST
 from ..data.write_video import strip, write_video
+from .best_of import likelihoods
 from .report import report_html
 from .sampler_settings import USED_BY, settings_of
 from .text_to_image import TextToImagePipeline, seeded
@@ -75,6 +78,18 @@ def verdicts(prompt: str, drawings: Tensor, world: World = SCENES) -> list[bool]
     return [world.check(request, drawing) for drawing in as_arrays(drawings)]
 
 
+def alignment(pipeline: TextToImagePipeline, prompt: str, ids: Tensor) -> float:
+    """How probable the model itself finds a token of the prompt as it looks at drawings: the geometric mean, in (0, 1].
+
+    `ids` int64 (N, h, w), or (N, T, h, w) of clips. What nobody else judges is at least judged so, by eyes that can be
+    wrong in the same way as the hand.
+    """
+    tokens = pipeline.tokens(prompt)
+    clips = ids if ids.ndim == 4 else ids.unsqueeze(1)
+    nats = likelihoods(pipeline.transformer, pipeline.text_tokenizer, clips, [tokens] * len(clips))
+    return round(float((nats / (len(tokens) + 1)).mean().exp()), 6)  # END is told, too
+
+
 def count_flops(run: Callable[[], object]) -> int:
     """Floating point operations of products, convolutions and attention in `run()`; a multiplication and an addition
     are two."""
@@ -115,7 +130,8 @@ def compare(
             if case not in flops:  # counting costs time itself, so it is a run of its own, and warms up the next
                 flops[case] = count_flops(partial(draw, [prompt], seeded(first, 1)))
             began = time.perf_counter()
-            drawn = draw([prompt] * count, seeded(first, count)).pixels.cpu()
+            made = draw([prompt] * count, seeded(first, count))
+            drawn = made.pixels.cpu()
             seconds = (time.perf_counter() - began) / count
             settings = settings_of(decoder, guidance_scale=guidance_scale)
             passed, distance = verdicts(prompt, drawn, world), diversity(drawn)
@@ -132,6 +148,7 @@ def compare(
                     "model_evaluations": world.model_evaluations(config, decoder, settings),
                     "gigaflops": flops[case] / 1e9,
                     "passed": None if passed is None else sum(passed),
+                    "alignment": alignment(pipeline, prompt, made.ids) if pipeline.writes else None,
                     "diversity": None if distance is None else round(distance, 6),
                     **({"flicker": round(flicker(drawn), 6)} if drawn.ndim == 5 else {}),
                     "drawings": entries,
@@ -176,9 +193,15 @@ def _overall(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "gigaflops": sum(cell["gigaflops"] for cell in cells) / len(cells),
         "passed": sum(cell["passed"] for cell in judged),
         "judged": sum(len(cell["drawings"]) for cell in judged),
+        "alignment": _geometric_mean([cell["alignment"] for cell in cells]),
         "diversity": round(sum(different) / len(different), 6) if different else None,
         **({"flicker": round(sum(c["flicker"] for c in cells) / len(cells), 6)} if "flicker" in cells[0] else {}),
     }
+
+
+def _geometric_mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(math.exp(sum(map(math.log, known)) / len(known)), 6) if known and min(known) > 0 else None
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:

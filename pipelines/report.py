@@ -38,6 +38,10 @@ OF_SOUNDS = {
     "Arithmetic": "floating point operations of matrix products, convolutions and attention for the first sound of a "
     "text, counted during a real run, sound tokenizer included; a multiplication and an addition are two.",
 }
+OF_READERS = {
+    "To its own eyes": "how probable the model itself finds a token of the prompt as it looks at its {noun}s, in the "
+    "geometric mean. It can be wrong in the same way as what it drew.",
+}
 OF_CLIPS = {
     "Flicker": "mean over pixels and frames of |x(t) - median of x(t-1), x(t) and x(t+1)|, in percent of full scale: "
     "what leaves its value in one frame and is back in the next. What stands still, and what changes one way, as most "
@@ -49,7 +53,9 @@ OF_CLIPS = {
 def report_html(report: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
     """The page. `report` is what `compare` puts into report.json; `files` are the PNG and mp4 files that it names."""
     decoders, prompts, noun = report["decoders"], report["prompts"], report["noun"]
-    reading = OF_SOUNDS if noun == "sound" else READING | (OF_CLIPS if "flicker" in decoders[0] else {})
+    reading = OF_SOUNDS if noun == "sound" else READING
+    reading = reading | (OF_READERS if decoders[0].get("alignment") is not None else {})
+    reading = reading | (OF_CLIPS if "flicker" in decoders[0] else {})
     words = {"noun": noun, "hearing": report.get("hearing", "")}
     title = f"{_count(len(prompts), 'prompt')}, {_count(len(decoders), 'decoder')}, one model"
     sections = "".join(_prompt(row, files, report) for row in prompts)
@@ -163,6 +169,8 @@ def _figures(decoders: Sequence[Mapping[str, Any]], noun: str) -> str:
         ("Model evaluations", lambda item: item["model_evaluations"], lambda value: f"{value:.0f}", True),
         (f"Arithmetic a {noun}", lambda item: item["gigaflops"], _flops, True),
     ]
+    if decoders[0].get("alignment") is not None:
+        columns.append(("To its own eyes", lambda item: item["alignment"], _percent, False))
     if "diversity" in decoders[0]:
         columns.append(("Variety", lambda item: item["diversity"], lambda value: f"{value:.3f}", False))
     if "flicker" in decoders[0]:
@@ -220,6 +228,7 @@ def _row(cell: Mapping[str, Any], prompt: str, files: Mapping[str, bytes], size:
         _seconds(cell["seconds"]),
         f"{cell['model_evaluations']:.0f} evaluations",
         _flops(cell["gigaflops"]),
+        *([] if cell.get("alignment") is None else [f"{_percent(cell['alignment'])} to its own eyes"]),
         *([] if cell.get("diversity") is None else [f"variety {cell['diversity']:.3f}"]),
         *([f"flicker {_percent(cell['flicker'])}"] if "flicker" in cell else []),
     )

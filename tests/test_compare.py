@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from tokenloom.data.scene_clips import clip_batch
 from tokenloom.data.scenes import KINDS, scene_batch
 from tokenloom.data.video import probe_video
 from tokenloom.models.transformer import SharedTransformer
-from tokenloom.pipelines.compare import compare, count_flops, diversity, flicker, verdicts, write_comparison
+from tokenloom.pipelines.best_of import likelihoods
+from tokenloom.pipelines.compare import alignment, compare, count_flops, diversity, flicker, verdicts, write_comparison
 from tokenloom.pipelines.sampler_settings import DECODERS, settings_of
 from tokenloom.pipelines.text_to_image import seeded
 from tokenloom.pipelines.text_to_video import TextToVideoPipeline, clip_evaluations
@@ -66,6 +68,17 @@ def test_diversity_is_the_mean_distance_of_two_pictures():
     assert diversity(torch.stack([white, black])) == 1
     assert diversity(torch.stack([white, black, gray])) == pytest.approx((1 + 0.5 + 0.5) / 3)
     assert diversity(white[None]) is None
+
+
+def test_alignment_is_the_geometric_mean_over_drawings_and_tokens_of_what_the_model_reads():
+    pipeline = toy_pipeline()
+    ids = torch.randint(12, (5, 2, 2), generator=torch.Generator().manual_seed(0))
+    tokens = pipeline.tokens("red over blue")
+    each = [alignment(pipeline, "red over blue", ids[n : n + 1]) for n in range(5)]
+    assert alignment(pipeline, "red over blue", ids) == pytest.approx(math.exp(sum(map(math.log, each)) / 5), rel=1e-3)
+    assert len(set(each)) == 5 and all(0 < value < 1 for value in each)
+    nats = likelihoods(pipeline.transformer, pipeline.text_tokenizer, ids[:1, None], [tokens])
+    assert each[0] ** (len(tokens) + 1) == pytest.approx(float(nats.exp()), rel=1e-2)
 
 
 def test_captions_of_the_world_are_judged_and_no_others():
