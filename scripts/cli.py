@@ -15,13 +15,15 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import tokenloom
 from tokenloom.scripts.several_processes import refuse_several
 
 if TYPE_CHECKING:
     import torch
+
+Kind = TypeVar("Kind")
 
 # command -> (module of this folder, one line of help), in the order of a first day's work
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -155,6 +157,18 @@ def comma_separated(kind: Callable[[str], Any], choices: Sequence[str] | None = 
 def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     """The options of these names that were given (are not None); the others are left to a recipe's defaults."""
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def usable(kind: Callable[..., Kind], **options: Any) -> Kind:
+    """A recipe or config of what was asked for.
+
+    Raises:
+        UsageError: what was asked for cannot be.
+    """
+    try:
+        return kind(**options)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def open_device(name: str) -> "torch.device":

@@ -40,6 +40,18 @@ def real_number(least: float, most: float) -> Callable[[str], float]:
     return quantity
 
 
+def spec(word: str) -> str:
+    """The `type` of "name" or "name:share", whose share must be above 0."""
+    _, _, share = word.rpartition(":")
+    try:
+        usable = 0 < float(share) < math.inf
+    except ValueError:  # it is part of the name
+        return word
+    if not usable and ":" in word:
+        raise ArgumentTypeError(f"a share must be above 0, got {word!r}; leave the source out")
+    return word
+
+
 POSITIVE = whole_number(1, 10**9)
 NATURAL = whole_number(0, 10**9)
 SHARE = real_number(0, 1)

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from tokenloom.scripts.cli import given
+from tokenloom.scripts.cli import given, usable
 from tokenloom.scripts.option_types import POSITIVE, out_folder, seed_number
 
 if TYPE_CHECKING:
@@ -33,13 +33,14 @@ def add_text_training(parser: argparse.ArgumentParser) -> None:
 def recipe_of(arguments: argparse.Namespace) -> "LanguageRecipe":
     from tokenloom.pipelines.train_language import LanguageRecipe
 
-    return LanguageRecipe(data=tuple(arguments.data), **given(arguments, *RECIPE))
+    return usable(LanguageRecipe, data=tuple(arguments.data), **given(arguments, *RECIPE))
 
 
 def config_of(arguments: argparse.Namespace, vocab_size: int) -> "TransformerConfig":
     from tokenloom.models.transformer import TransformerConfig
 
-    return TransformerConfig(
+    return usable(
+        TransformerConfig,
         text_vocab_size=vocab_size,
         image_levels=(),
         width=arguments.width,

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tokenloom.scripts.cli import UsageError, given
+from tokenloom.scripts.cli import UsageError, given, usable
 
 if TYPE_CHECKING:
     from tokenloom.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
@@ -40,7 +40,7 @@ def image_start(arguments: argparse.Namespace) -> "tuple[ImageTokenizerConfig, I
         usual = {"widths": widths, "encoder_blocks": (1,) * scales, "decoder_blocks": (2,) * scales}
         if arguments.bits:
             usual["levels"] = FILE_LEVELS
-        return ImageTokenizerConfig(**(usual | asked)), None
+        return usable(ImageTokenizerConfig, **(usual | asked)), None
     found = open_any_image_tokenizer(arguments.init)
     blocks = {name: asked.pop(name) for name in BLOCKS if name in asked}
     init = as_asked(found, ImageTokenizer, "pictures", asked, arguments.init)
@@ -60,7 +60,7 @@ def video_start(arguments: argparse.Namespace) -> "tuple[VideoTokenizerConfig, V
         scales = SCALES[arguments.stride or 8]
         widths = tuple(96 + 64 * scale for scale in range(scales))
         usual = {"widths": widths, "encoder_blocks": (1, 2, 1)[:scales], "decoder_blocks": (2,) * scales}
-        return VideoTokenizerConfig(**(usual | asked)), None
+        return usable(VideoTokenizerConfig, **(usual | asked)), None
     init = as_asked(open_video_tokenizer(arguments.init), VideoTokenizer, "clips", asked, arguments.init)
     return init.config, init
 
@@ -71,7 +71,7 @@ def audio_start(arguments: argparse.Namespace) -> "tuple[AudioTokenizerConfig, A
 
     asked = given(arguments, *SOUNDS)
     if arguments.init is None:
-        return AudioTokenizerConfig(**asked), None
+        return usable(AudioTokenizerConfig, **asked), None
     init = as_asked(open_audio_tokenizer(arguments.init), AudioTokenizer, "sounds", asked, arguments.init)
     return init.config, init
 
@@ -82,7 +82,7 @@ def units_start(arguments: argparse.Namespace) -> "tuple[UnitsTokenizerConfig, U
 
     asked = given(arguments, *UNITS)
     if arguments.init is None:
-        return UnitsTokenizerConfig(**asked), None
+        return usable(UnitsTokenizerConfig, **asked), None
     init = as_asked(open_audio_tokenizer(arguments.init), UnitsTokenizer, "speech units", asked, arguments.init)
     return init.config, init
 

@@ -13,8 +13,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from tokenloom.pipelines.sampler_settings import DECODERS
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
-from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, SHARE, out_folder, seed_number
+from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device, usable
+from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, SHARE, out_folder, seed_number, spec
 from tokenloom.scripts.several_processes import HELP, main_process_first, open_accelerator
 
 if TYPE_CHECKING:
@@ -43,14 +43,21 @@ RECIPE = (
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", nargs="+", required=True, metavar="SPEC", help="pictures with captions, or their shards")
+    add("--data", type=spec, nargs="+", required=True, metavar="SPEC", help="pictures with captions, or their shards")
     add("--out", type=out_folder, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     add("--init", metavar="MODEL", help="start from the weights and tokenizers of this model")
     add("--tokenizer", metavar="NAME_OR_DIR", help="of pictures; default: that of --init, or tokenloom-photo")
     add("--text-tokenizer", metavar="NAME_OR_DIR", help="default: that of --init, or a new one from the captions")
     add("--text-vocab-size", type=POSITIVE, metavar="N", help="of a new one; default: 1024")
-    add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, or their shards, to learn too")
+    add(
+        "--clips",
+        type=spec,
+        nargs="+",
+        default=[],
+        metavar="SPEC",
+        help="clips with captions, or their shards, to learn too",
+    )
     add("--frames", type=POSITIVE, metavar="N", help="of a clip; default: 17")
     add("--rate", type=HERTZ, metavar="HZ", help="frames per second to read clips at; default: 8")
     add("--size", type=POSITIVE, default=64, metavar="PIXELS", help="side of the pictures; default: %(default)s")
@@ -119,7 +126,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.train_model import standardize, train_transformer
     from tokenloom.pipelines.train_recipe import TransformerRecipe, plan
 
-    recipe = TransformerRecipe(
+    recipe = usable(
+        TransformerRecipe,
         data=tuple(arguments.data),
         clip_data=(*arguments.clips, f"{arguments.rate:g} frames per second") if arguments.clips else (),
         **given(arguments, *RECIPE),
@@ -211,7 +219,7 @@ def config_of(
         asked["num_frames"] = arguments.frames
     if init is None:
         levels = image_tokenizer.config.levels
-        return TransformerConfig(text_vocab_size=text_vocab_size, image_levels=levels, **asked)
+        return usable(TransformerConfig, text_vocab_size=text_vocab_size, image_levels=levels, **asked)
     config = init.transformer.config
     asked["image_levels"] = image_tokenizer.config.levels
     changed = [name for name, value in asked.items() if getattr(config, name) != value]

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
-from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, SHARE, out_folder, seed_number
+from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device, usable
+from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, SHARE, out_folder, seed_number, spec
 
 if TYPE_CHECKING:
     from tokenloom.models.contrastive import ContrastiveConfig
@@ -35,8 +35,22 @@ RECIPE = (
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", nargs="+", default=[], metavar="SPEC", help="pictures with captions, their shards; or recordings")
-    add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, or their shards, to learn too")
+    add(
+        "--data",
+        type=spec,
+        nargs="+",
+        default=[],
+        metavar="SPEC",
+        help="pictures with captions, their shards; or recordings",
+    )
+    add(
+        "--clips",
+        type=spec,
+        nargs="+",
+        default=[],
+        metavar="SPEC",
+        help="clips with captions, or their shards, to learn too",
+    )
     add("--digits", type=Path, metavar="PATH", help="single spoken digits, to make strings of, for a model of speech")
     add("--init", default="tokenloom-mini", metavar="MODEL", help="whose transformer is read; default: %(default)s")
     add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the run")
@@ -81,7 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.train_contrastive import train_contrastive
 
     rate = f"{arguments.rate or RATE:g} frames per second"
-    recipe = ContrastiveRecipe(
+    recipe = usable(
+        ContrastiveRecipe,
         data=tuple(map(str, [*arguments.data, *([arguments.digits] if arguments.digits else [])])),
         clip_data=(*arguments.clips, rate) if arguments.clips else (),
         **given(arguments, *RECIPE),
@@ -163,7 +178,7 @@ def config_of(arguments: argparse.Namespace, trunk: "TransformerConfig") -> "Con
     from tokenloom.models.contrastive import ContrastiveConfig
 
     usual: dict[str, Any] = {"trunk_width": trunk.width, "layers": (max(1, round(trunk.num_layers * 2 / 3)),)}
-    return ContrastiveConfig(**(usual | given(arguments, *SHAPE)))
+    return usable(ContrastiveConfig, **(usual | given(arguments, *SHAPE)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenloom.pipelines.sampler_settings import DECODERS
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
+from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device, usable
 from tokenloom.scripts.option_types import (
     HERTZ,
     LEARNING_RATE,
@@ -25,6 +25,7 @@ from tokenloom.scripts.option_types import (
     SHARE,
     out_folder,
     seed_number,
+    spec,
 )
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ FRAMES, SIZE, CODEBOOKS, SECONDS_HEARD = 17, 64, 3, 4.0  # of a new model
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", nargs="+", required=True, metavar="SPEC", help="pictures with captions, or their shards")
-    add("--clips", nargs="+", default=[], metavar="SPEC", help="clips with captions, or their shards")
-    add("--speech", nargs="+", default=[], metavar="SPEC", help="recordings with their texts")
+    add("--data", type=spec, nargs="+", required=True, metavar="SPEC", help="pictures with captions, or their shards")
+    add("--clips", type=spec, nargs="+", default=[], metavar="SPEC", help="clips with captions, or their shards")
+    add("--speech", type=spec, nargs="+", default=[], metavar="SPEC", help="recordings with their texts")
     add("--digits", type=Path, metavar="PATH", help="single spoken digits, to make strings and sums of")
     add("--mix", nargs="+", default=[], metavar="PAIR:SHARE", help="default: each pair that there is data for")
     add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the run")
@@ -118,11 +119,12 @@ def run(arguments: argparse.Namespace) -> int:
     source, clips = open_training_source(arguments.data, size, seed, images), None
     if arguments.clips:
         clips = open_training_clips(arguments.clips, frames, size, arguments.rate, seed, images)
-    recipe = MixedRecipe(
+    recipe = usable(
+        MixedRecipe,
         data=tuple(arguments.data),
         clip_data=(*arguments.clips, f"{arguments.rate:g} frames per second") if clips else (),
         speech_data=tuple(map(str, arguments.speech or [arguments.digits])),
-        mix=mixing_table(arguments.mix, clips=clips is not None, answers=data.answers is not None),
+        mix=usable(mixing_table, specs=arguments.mix, clips=clips is not None, answers=data.answers is not None),
         **given(arguments, *RECIPE),
     )
     model = init or new_model(arguments, images, sounds, source, clips, data, seconds)

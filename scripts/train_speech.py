@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenloom.pipelines.sampler_settings import DECODERS
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device
-from tokenloom.scripts.option_types import LEARNING_RATE, NATURAL, POSITIVE, SECONDS, SHARE, out_folder, seed_number
+from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device, usable
+from tokenloom.scripts.option_types import (
+    LEARNING_RATE,
+    NATURAL,
+    POSITIVE,
+    SECONDS,
+    SHARE,
+    out_folder,
+    seed_number,
+    spec,
+)
 from tokenloom.scripts.several_processes import HELP, main_process_first, open_accelerator
 
 if TYPE_CHECKING:
@@ -30,7 +39,7 @@ SHAPE = ("width", "num_layers", "num_heads", "storage_dtype")
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", nargs="+", default=[], metavar="SPEC", help="recordings with their texts")
+    add("--data", type=spec, nargs="+", default=[], metavar="SPEC", help="recordings with their texts")
     add("--digits", type=Path, metavar="PATH", help="single spoken digits, to make strings and sums of")
     add("--out", type=out_folder, required=True, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
@@ -90,7 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     shares = {"speak": arguments.speak, "write": arguments.write, "answer": arguments.answer}
     usual = {"speak": 0.5, "write": 0.3, "answer": 0.2 if arguments.digits else 0.0}
     chosen = {name: usual[name] if share is None else share for name, share in shares.items()}
-    recipe = SpeechRecipe(
+    recipe = usable(
+        SpeechRecipe,
         data=tuple(map(str, [*arguments.data, *([arguments.digits] if arguments.digits else [])]))
         + ((f"without {arguments.leave_out}",) if arguments.leave_out else ()),
         shares={name: share for name, share in chosen.items() if share > 0},

@@ -15,8 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device
-from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, WEIGHT, out_folder, seed_number
+from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device, usable
+from tokenloom.scripts.option_types import (
+    HERTZ,
+    LEARNING_RATE,
+    NATURAL,
+    POSITIVE,
+    WEIGHT,
+    out_folder,
+    seed_number,
+    spec,
+)
 from tokenloom.scripts.tokenizer_configs import (
     CLIPS,
     PICTURES,
@@ -62,7 +71,7 @@ def numbers(text: str) -> tuple[int, ...]:
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS, help="what the tokenizer reads")
-    parser.add_argument("--data", nargs="+", required=True, metavar="SPEC", help="what to learn from")
+    parser.add_argument("--data", type=spec, nargs="+", required=True, metavar="SPEC", help="what to learn from")
     parser.add_argument("--out", type=out_folder, metavar="DIR", help="where the tokenizer goes")
 
     text = parser.add_argument_group("text: byte-level BPE")
@@ -177,7 +186,7 @@ def run(arguments: argparse.Namespace) -> int:
 def train_text(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines.train_text_tokenizer import TextTokenizerRecipe, texts_of, train_text_tokenizer
 
-    recipe = TextTokenizerRecipe(**given(arguments, *TEXT))
+    recipe = usable(TextTokenizerRecipe, **given(arguments, *TEXT))
     train_text_tokenizer(list(texts_of(arguments.data)), recipe, arguments.out)
     print(arguments.out)
     return 0
@@ -196,8 +205,8 @@ def train_image(arguments: argparse.Namespace) -> int:
 
     config, init = image_start(arguments)
     size = side_of(arguments, config.stride)
-    recipe = ImageTokenizerRecipe(
-        data=(*arguments.data, f"{size} pixels"), **given(arguments, *RECIPE, "plain", "bits")
+    recipe = usable(
+        ImageTokenizerRecipe, data=(*arguments.data, f"{size} pixels"), **given(arguments, *RECIPE, "plain", "bits")
     )
     source = open_source(arguments.data, size, recipe.seed, random_crop)
     if arguments.overfit_one:
@@ -238,7 +247,7 @@ def train_video(arguments: argparse.Namespace) -> int:
     if frames < 1 or (frames - 1) % config.group:
         raise UsageError(f"--frames must be 1 + n x {config.group}, one frame and whole groups, got {frames}")
     pieces = f"{frames} frames of {size} pixels, {rate:g} per second"
-    recipe = VideoTokenizerRecipe(data=(*arguments.data, pieces), **given(arguments, *RECIPE, "motion"))
+    recipe = usable(VideoTokenizerRecipe, data=(*arguments.data, pieces), **given(arguments, *RECIPE, "motion"))
     source = open_clip_source(arguments.data, frames, size, rate, recipe.seed)
     if arguments.overfit_one:
         reached = overfit_one(config, source, seed=recipe.seed, **given(arguments, "steps"))
@@ -261,7 +270,7 @@ def train_audio(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines import train_audio_tokenizer as audio
 
     config, init = audio_start(arguments)
-    recipe = audio.AudioTokenizerRecipe(data=tuple(arguments.data), **given(arguments, *SOUND_RECIPE))
+    recipe = usable(audio.AudioTokenizerRecipe, data=tuple(arguments.data), **given(arguments, *SOUND_RECIPE))
     train = partial(audio.train_audio_tokenizer, config, recipe, init=init)
     return train_on_sounds(arguments, recipe.seed, partial(audio.overfit_one, config), train, audio.diagnose)
 
@@ -270,7 +279,7 @@ def train_units(arguments: argparse.Namespace) -> int:
     from tokenloom.pipelines import train_units as units
 
     config, init = units_start(arguments)
-    recipe = units.UnitsRecipe(data=tuple(arguments.data), **given(arguments, *UNITS_RECIPE))
+    recipe = usable(units.UnitsRecipe, data=tuple(arguments.data), **given(arguments, *UNITS_RECIPE))
     train = partial(units.train_units, config, recipe, init=init)
     return train_on_sounds(arguments, recipe.seed, partial(units.overfit_one, config), train, units.diagnose)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from argparse import ArgumentTypeError
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tokenloom.scripts.option_types import (
     pattern_with_group,
     real_number,
     seed_number,
+    spec,
     whole_number,
 )
 
@@ -109,3 +111,11 @@ def test_a_pattern_is_a_regular_expression_with_a_group():
     for word, message in (("(", "is none: missing"), ("cat", "has none; write"), ("", "has none; write")):
         with pytest.raises(argparse.ArgumentTypeError, match=message):
             pattern_with_group(word)
+
+
+def test_the_share_of_a_source_must_be_above_zero():
+    for word in ("scenes", "scenes:2", "photos:0.5", "C:photos", "a:b.tar"):
+        assert spec(word) == word
+    for word in ("scenes:0", "photos:-1", "photos:nan", "photos:inf"):
+        with pytest.raises(ArgumentTypeError, match="a share must be above 0"):
+            spec(word)

@@ -180,14 +180,19 @@ def test_scenes_are_scored_and_other_pictures_are_not(world, monkeypatch):
     [
         (["--size", "10"], "must be a multiple of the tokenizer's stride 4, got 10"),
         (["--tokenizer", "nothing-of-this-name"], "no image tokenizer called"),
-        (["--heads", "64"], "width must be heads x an even number"),
-        (["--width", "15"], "width must be heads x an even number"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(world, change, told, capsys):
     assert tokenloom_train(*words_for(world), *change) == 1
     shown = capsys.readouterr().err
     assert told in shown and shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("change", [["--heads", "64"], ["--width", "15"]], ids=" ".join)
+def test_a_transformer_that_cannot_be_is_wrong_usage(world, change, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tokenloom_train(*words_for(world), *change)
+    assert "width must be heads x an even number" in capsys.readouterr().err
 
 
 def test_pictures_without_captions_are_refused(world, capsys):

@@ -130,9 +130,6 @@ def test_a_killed_run_ends_in_the_same_head(world, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--batch-size", "1"], "and batch_size 2, got 4 and 1"),
-        (["--prompt-length", "1"], "prompt_length must be at least 2"),
-        (["--clip-share", "1"], "clip_share must be between 0 and 1"),
         (["--layers", "1,5"], "reads layers (1, 5) of width 32, and the transformer has 2"),
         (["--init", "nothing-of-this-name"], "is neither; train one, or name its folder"),
     ],
@@ -141,6 +138,20 @@ def test_what_cannot_be_trained_is_one_line(world, words, told, capsys):
     assert tokenloom_train_embed(world, "run", *words) == 1
     shown = capsys.readouterr().err
     assert told in shown and shown.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--batch-size", "1"], "and batch_size 2, got 4 and 1"),
+        (["--prompt-length", "1"], "prompt_length must be at least 2"),
+        (["--clip-share", "1"], "clip_share must be between 0 and 1"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_wrong_usage(world, words, told, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tokenloom_train_embed(world, "run", *words)
+    assert told in capsys.readouterr().err
 
 
 def test_help_tells_the_defaults():

@@ -204,6 +204,9 @@ def test_long_texts_are_read_in_blocks_that_lose_nothing(tmp_path):
         (["image", "--data", "scenes"], "--out DIR is needed"),
         (["image", "--data", "scenes", "--out", "x", "--size", "20"], "a multiple of the stride 8"),
         (["image", "--data", "scenes", "--out", "x", "--levels", "8,x"], "argument --levels"),
+        (["image", "--data", "scenes", "--out", "x", "--levels", "1"], "needs at least 2 levels"),
+        (["image", "--data", "scenes:0", "--out", "x"], "a share must be above 0, got 'scenes:0'"),
+        (["image", "--data", "scenes", "--out", "x", "--freeze-encoder", "--freeze-decoder"], "nothing is left to"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(words, told, capsys):
