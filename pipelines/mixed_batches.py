@@ -108,8 +108,9 @@ class MixedBatches:
 
     def __call__(self, number: int) -> MixedBatch:
         pair, drawn = self.drawn(number)
-        encode = self.sounds.encode if isinstance(drawn, DrawnSpeech) else self.pictures.encode
-        return MixedBatch(pair, encode(drawn))
+        if isinstance(drawn, DrawnSpeech):
+            return MixedBatch(pair, self.sounds.encode(drawn))
+        return MixedBatch(pair, self.pictures.encode(drawn))
 
     def pair(self, number: int) -> str:
         """Which pair a batch is of."""

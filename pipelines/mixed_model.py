@@ -8,8 +8,8 @@ from typing import Any, Self
 import torch
 
 from ..models.transformer import SharedTransformer, TransformerConfig
-from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.text import TextTokenizer
+from .open_tokenizer import PictureTokenizer
 from .speech_model import SoundTokenizer, SpeechModel, sound_levels
 from .text_to_image import TextToImagePipeline
 
@@ -75,7 +75,7 @@ class MixedModel:
 
 
 def new_mixed_model(
-    images: ImageTokenizer,
+    images: PictureTokenizer,
     sounds: SoundTokenizer,
     texts: TextTokenizer,
     *,

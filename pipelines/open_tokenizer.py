@@ -33,6 +33,8 @@ KINDS = {
     "text": Kind(default="tokenloom-mini", part="text_tokenizer", file="tokenizer.json"),
     "audio": Kind(default="tokenloom-voice", part="audio_tokenizer", file="config.json"),
 }
+PictureTokenizer = ImageTokenizer | PaletteTokenizer
+UNTRAINED_PICTURES = {"palette": PaletteTokenizer.uniform}  # by name alone, as the sounds that follow
 UNTRAINED_SOUND = {"mulaw": MuLawConfig(), "mulaw-8000": MuLawConfig(sample_rate=8_000)}  # known by name alone
 
 
@@ -91,7 +93,7 @@ def open_tokenizer(
     return open_image_tokenizer(name).to(device) if modality == "image" else open_video_tokenizer(name, device)
 
 
-def open_image_tokenizer(name: str | Path) -> ImageTokenizer | PaletteTokenizer:
+def open_image_tokenizer(name: str | Path) -> PictureTokenizer:
     """The learned or the palette tokenizer of this name, which makes ids.
 
     Raises:
@@ -103,16 +105,24 @@ def open_image_tokenizer(name: str | Path) -> ImageTokenizer | PaletteTokenizer:
     return found
 
 
-def open_any_image_tokenizer(name: str | Path) -> ImageTokenizer | PaletteTokenizer:
+def open_any_image_tokenizer(name: str | Path) -> PictureTokenizer:
     """As `open_image_tokenizer`, also one whose codes have no ids."""
+    if str(name) in UNTRAINED_PICTURES:
+        return UNTRAINED_PICTURES[str(name)]()
     folder = tokenizer_folder("image", name)
     config = read_json(folder / "config.json")
     refuse_other_media(name, config, "pictures")
     try:
-        kind = PaletteTokenizer if "num_colors" in config else ImageTokenizer
-        return kind.from_pretrained(folder)
+        return load_picture_tokenizer(folder)
     except (TypeError, KeyError) as error:  # JSON of something else
         raise ValueError(f"{folder}: config.json is not that of an image tokenizer ({error}); name another") from error
+
+
+def load_picture_tokenizer(folder: Path) -> PictureTokenizer:
+    """What lies in a folder; errors as those of the classes."""
+    config = folder / "config.json"
+    kind = PaletteTokenizer if config.is_file() and "num_colors" in read_json(config) else ImageTokenizer
+    return kind.from_pretrained(folder)
 
 
 def open_video_tokenizer(name: str | Path, device: torch.device | str = "cpu") -> VideoTokenizer | FramesTokenizer:

@@ -9,7 +9,7 @@ from ..data.scenes import prompts as scene_prompts
 from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.text import FILE_NAME, TextTokenizer
 from .evaluate import VALIDATION_SEED, score_pipeline
-from .open_tokenizer import open_image_tokenizer, open_text_tokenizer
+from .open_tokenizer import PictureTokenizer, open_text_tokenizer
 from .picture_sources import MixedSource, SceneSource
 from .text_to_image import TextToImagePipeline
 from .train_loop import refuse_run
@@ -29,16 +29,13 @@ def grid_of(size: int, stride: int) -> tuple[int, int]:
     return size // stride, size // stride
 
 
-def learned_image_tokenizer(name: str | Path) -> ImageTokenizer:
-    """The tokenizer of this name.
-
-    Raises:
-        ValueError: not found, or one that was not learned, whose codes have no latents.
+def check_latents(tokenizer: PictureTokenizer, decoders: Sequence[str]) -> None:
     """
-    tokenizer = open_image_tokenizer(name)
-    if not isinstance(tokenizer, ImageTokenizer):
-        raise ValueError(f"{name} must be a learned image tokenizer, got {type(tokenizer).__name__}; train one first")
-    return tokenizer
+    Raises:
+        ValueError: `diffusion` is asked for, and the tokenizer has ids alone.
+    """
+    if not isinstance(tokenizer, ImageTokenizer) and "diffusion" in decoders:
+        raise ValueError("diffusion lives on latents, and colors of a palette have none; take the decoders ar, masked")
 
 
 def text_tokenizer_of(

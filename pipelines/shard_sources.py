@@ -18,10 +18,9 @@ from ..data.media import MediaError
 from ..data.shard_reader import ShardReader, holds_shards, shard_folders
 from ..data.token_examples import TokenExamples
 from ..tokenizers.frames import FramesTokenizer
-from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.text import TextTokenizer
 from .clip_sources import clip_source_of
-from .open_tokenizer import open_text_tokenizer
+from .open_tokenizer import PictureTokenizer, open_text_tokenizer
 from .picture_sources import Draw, MixedSource, Pictures, held_out_files, parse_shares, seeds_of, source_of, whole
 from .prepare_training import grid_of
 
@@ -69,7 +68,7 @@ class CaptionedShards:
         ValueError: no such shards there, they are of another tokenizer, or no file has a caption.
     """
 
-    def __init__(self, folder: Path, modality: str, tokenizer: ImageTokenizer | FramesTokenizer):
+    def __init__(self, folder: Path, modality: str, tokenizer: PictureTokenizer | FramesTokenizer):
         readers = {reader.manifest["modality"]: reader for reader in map(ShardReader, shard_folders(folder))}
         if modality not in readers:
             raise ValueError(
@@ -149,7 +148,7 @@ def _refuse_others(reader: ShardReader, tokenizer: _Tokenizer, remedy: str) -> N
         )
 
 
-def open_shards(folder: Path, size: int, seed: int, tokenizer: ImageTokenizer) -> ShardSource:
+def open_shards(folder: Path, size: int, seed: int, tokenizer: PictureTokenizer) -> ShardSource:
     """The pictures of a folder of shards that have the codes of squares of `size` pixels; they are held in memory.
 
     Raises:
@@ -168,7 +167,7 @@ def open_shards(folder: Path, size: int, seed: int, tokenizer: ImageTokenizer) -
 
 
 def open_clip_shards(
-    folder: Path, num_frames: int, size: int, rate: float, seed: int, tokenizer: ImageTokenizer
+    folder: Path, num_frames: int, size: int, rate: float, seed: int, tokenizer: PictureTokenizer
 ) -> ShardSource:
     """Pieces of clips of a folder of shards: `num_frames` frames from a random moment on, squares of `size` pixels.
 
@@ -193,7 +192,7 @@ def open_clip_shards(
     return ShardSource(codes, shards.captions(indices), seed)
 
 
-def open_training_source(specs: Sequence[str], size: int, seed: int, tokenizer: ImageTokenizer) -> MixedSource:
+def open_training_source(specs: Sequence[str], size: int, seed: int, tokenizer: PictureTokenizer) -> MixedSource:
     """What the transformer learns pictures from: as `open_source` of whole pictures, and folders of shards.
 
     Raises:
@@ -208,7 +207,7 @@ def open_training_source(specs: Sequence[str], size: int, seed: int, tokenizer: 
 
 
 def open_training_clips(
-    specs: Sequence[str], num_frames: int, size: int, rate: float, seed: int, tokenizer: ImageTokenizer
+    specs: Sequence[str], num_frames: int, size: int, rate: float, seed: int, tokenizer: PictureTokenizer
 ) -> MixedSource:
     """What the transformer learns clips from: as `open_clip_source`, and folders of shards.
 

@@ -180,7 +180,7 @@ def judge(recognizer: DigitRecognizer, sounds: Sequence[Tensor], sample_rate: in
     return texts
 
 
-def edit_distance(one: Sequence[int], other: Sequence[int]) -> int:
+def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
     """Fewest insertions, deletions and substitutions between two strings (Levenshtein)."""
     row = list(range(len(other) + 1))
     for i, a in enumerate(one, 1):

@@ -19,11 +19,11 @@ from torch import Tensor
 from ..data.files import read_json, write_json
 from ..data.media import to_pil
 from ..models.transformer import SharedTransformer
-from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.pretrained import SHIPPED
 from ..tokenizers.text import TextTokenizer
 from .best_of import best_of, candidates
 from .draw_codes import DRAW, CodeBatch, Progress, Solver, draw_diffusion, in_parts
+from .open_tokenizer import PictureTokenizer, load_picture_tokenizer
 from .sampler_settings import settings_of
 
 MAX_PROMPT_TOKENS = 192
@@ -127,7 +127,7 @@ class TextToImagePipeline:
     def __init__(
         self,
         transformer: SharedTransformer,
-        image_tokenizer: ImageTokenizer,
+        image_tokenizer: PictureTokenizer,
         text_tokenizer: TextTokenizer,
         lexicon: Iterable[str] = (),
         *,
@@ -165,7 +165,7 @@ class TextToImagePipeline:
             raise ValueError(f"{folder / INDEX} is broken ({type(error).__name__}: {error}); save it again") from error
         pipeline = cls(
             SharedTransformer.from_pretrained(folder / "transformer"),
-            ImageTokenizer.from_pretrained(folder / "image_tokenizer"),
+            load_picture_tokenizer(folder / "image_tokenizer"),
             TextTokenizer.from_pretrained(folder / "text_tokenizer"),
             lexicon,
             writes=writes,

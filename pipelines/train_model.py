@@ -21,9 +21,9 @@ from ..models.objectives import DecoderLosses
 from ..models.optimizers import muon_and_adamw
 from ..models.schedules import trapezoid
 from ..models.transformer import SharedTransformer, TransformerConfig
-from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.text import TextTokenizer
 from .clip_sources import ClipSource
+from .open_tokenizer import PictureTokenizer
 from .picture_sources import VALIDATION_NUMBER, PictureSource, parts_of
 from .text_to_image import TextToImagePipeline, seeded, words_of
 from .train_loop import LoopConfig, train
@@ -34,11 +34,11 @@ Score = Callable[[TextToImagePipeline], dict[str, float]]
 
 
 @torch.no_grad()
-def standardize(model: SharedTransformer, image_tokenizer: ImageTokenizer, source: PictureSource) -> None:
+def standardize(model: SharedTransformer, image_tokenizer: PictureTokenizer, source: PictureSource) -> None:
     """Set the model's latent statistics to those of pictures of `source`."""
     parts = parts_of(source, VALIDATION_NUMBER - 1, 256)
     codes = torch.cat([codes_of(pictures, image_tokenizer) for pictures, _ in parts])
-    latents = image_tokenizer.quantizer.ids_to_latents(codes).flatten(0, -2)
+    latents = model.quantizer.ids_to_latents(codes).flatten(0, -2)
     model.latent_mean.copy_(latents.mean(0))
     model.latent_std.copy_(latents.std(0).clamp(min=1e-3))
 
@@ -111,7 +111,7 @@ def train_transformer(
     config: TransformerConfig,
     recipe: TransformerRecipe,
     source: PictureSource,
-    image_tokenizer: ImageTokenizer,
+    image_tokenizer: PictureTokenizer,
     text_tokenizer: TextTokenizer,
     out: Path,
     *,

@@ -16,11 +16,11 @@ from ..data.loader import generator_of
 from ..data.made_ahead import MadeAhead
 from ..models.objectives import Batch, sent
 from ..models.transformer import SharedTransformer
-from ..tokenizers.image import ImageTokenizer
 from ..tokenizers.sequence import prompt_batch
 from ..tokenizers.text import TextTokenizer
 from .clip_order import seen_frames, training_frames
 from .clip_sources import ClipSource
+from .open_tokenizer import PictureTokenizer
 from .picture_sources import Pictures, PictureSource, parts_of
 from .train_recipe import TransformerRecipe
 from .train_reconstruction import to_range
@@ -49,7 +49,7 @@ class Batches:
         self,
         source: PictureSource,
         clips: ClipSource | None,
-        image_tokenizer: ImageTokenizer,
+        image_tokenizer: PictureTokenizer,
         text_tokenizer: TextTokenizer,
         transformer: SharedTransformer,
         recipe: TransformerRecipe,
@@ -116,7 +116,7 @@ class Batches:
         return Batch(prompts, real, codes, frames, drawn.describe)
 
 
-def codes_of(pictures: Tensor, image_tokenizer: ImageTokenizer) -> Tensor:
+def codes_of(pictures: Tensor, image_tokenizer: PictureTokenizer) -> Tensor:
     """Uint8 pictures (..., 3, H, W) -> int64 codes (..., h, w); codes, as token shards give them, pass as they are."""
     if pictures.dtype == torch.long:
         return pictures

@@ -19,8 +19,8 @@ from tokenloom.scripts.several_processes import HELP, main_process_first, open_a
 
 if TYPE_CHECKING:
     from tokenloom.models.transformer import TransformerConfig
+    from tokenloom.pipelines.open_tokenizer import PictureTokenizer
     from tokenloom.pipelines.text_to_image import TextToImagePipeline
-    from tokenloom.tokenizers.image import ImageTokenizer
 
 SHAPE = ("width", "num_layers", "num_heads", "factorized", "storage_dtype")
 RECIPE = (
@@ -114,9 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.frames, arguments.rate = arguments.frames or 17, arguments.rate or 8.0
 
     from tokenloom.models.transformer import SharedTransformer
-    from tokenloom.pipelines.open_tokenizer import KINDS
+    from tokenloom.pipelines.open_tokenizer import KINDS, open_image_tokenizer
     from tokenloom.pipelines.prepare_training import (
-        learned_image_tokenizer,
+        check_latents,
         scene_score,
         text_tokenizer_of,
         watched_prompts,
@@ -145,7 +145,8 @@ def run(arguments: argparse.Namespace) -> int:
     if init and not arguments.tokenizer:
         images = init.image_tokenizer
     else:  # with --init, it goes on learning on codes that it does not know yet
-        images = learned_image_tokenizer(arguments.tokenizer or KINDS["image"].default)
+        images = open_image_tokenizer(arguments.tokenizer or KINDS["image"].default)
+    usable(check_latents, tokenizer=images, decoders=recipe.decoders)
     source = open_training_source(arguments.data, arguments.size, recipe.seed, images)
     clips = (
         open_training_clips(arguments.clips, arguments.frames, arguments.size, arguments.rate, recipe.seed, images)
@@ -170,12 +171,13 @@ def run(arguments: argparse.Namespace) -> int:
                 say=say,
             )
         )
+    config = config_of(arguments, images, texts.vocab_size, init)
     if init and arguments.tokenizer:
         standardize(init.transformer, images, source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnknownWordWarning)  # prompts to watch may go beyond the data
         trained = train_transformer(
-            config_of(arguments, images, texts.vocab_size, init),
+            config,
             recipe,
             source,
             images,
@@ -202,7 +204,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def config_of(
     arguments: argparse.Namespace,
-    image_tokenizer: "ImageTokenizer",
+    image_tokenizer: "PictureTokenizer",
     text_vocab_size: int,
     init: "TextToImagePipeline | None",
 ) -> "TransformerConfig":

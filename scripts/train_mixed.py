@@ -30,10 +30,10 @@ from tokenloom.scripts.option_types import (
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.mixed_model import MixedModel
+    from tokenloom.pipelines.open_tokenizer import PictureTokenizer
     from tokenloom.pipelines.picture_sources import MixedSource
     from tokenloom.pipelines.speech_batches import SpeechData
     from tokenloom.pipelines.speech_model import SoundTokenizer
-    from tokenloom.tokenizers.image import ImageTokenizer
 
 RECIPE = (
     *("decoders", "steps", "batch_size", "muon_lr", "adamw_lr", "warmup", "decay", "ema_decay", "drop_caption"),
@@ -99,8 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tokenloom.pipelines.mixed_batches import MixedRecipe, mixing_table
     from tokenloom.pipelines.mixed_model import MixedModel
-    from tokenloom.pipelines.open_tokenizer import KINDS, open_audio_tokenizer
-    from tokenloom.pipelines.prepare_training import learned_image_tokenizer, watched_prompts
+    from tokenloom.pipelines.open_tokenizer import KINDS, open_audio_tokenizer, open_image_tokenizer
+    from tokenloom.pipelines.prepare_training import check_latents, watched_prompts
     from tokenloom.pipelines.shard_sources import open_training_clips, open_training_source
     from tokenloom.pipelines.text_to_image import UnknownWordWarning
     from tokenloom.pipelines.train_mixed import train_mixed
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         size, frames = init.pictures.image_size[0], init.transformer.config.num_frames
         seconds = init.transformer.config.sound_steps / init.speech.steps_per_second
     else:
-        images = learned_image_tokenizer(arguments.tokenizer or KINDS["image"].default)
+        images = open_image_tokenizer(arguments.tokenizer or KINDS["image"].default)
         sounds = open_audio_tokenizer(arguments.sound_tokenizer or KINDS["audio"].default)
         size, frames, seconds = arguments.size or SIZE, arguments.frames or FRAMES, arguments.seconds or SECONDS_HEARD
     seed = arguments.seed or 0
@@ -127,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         mix=usable(mixing_table, specs=arguments.mix, clips=clips is not None, answers=data.answers is not None),
         **given(arguments, *RECIPE),
     )
+    usable(check_latents, tokenizer=images, decoders=recipe.decoders)
     model = init or new_model(arguments, images, sounds, source, clips, data, seconds)
     model.to(open_device(arguments.device))
     with warnings.catch_warnings():
@@ -159,7 +160,7 @@ def speech_of(arguments: argparse.Namespace, seconds: float, seed: int, sample_r
 
 def new_model(
     arguments: argparse.Namespace,
-    images: "ImageTokenizer",
+    images: "PictureTokenizer",
     sounds: "SoundTokenizer",
     source: "MixedSource",
     clips: "MixedSource | None",

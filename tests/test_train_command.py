@@ -18,7 +18,7 @@ from tokenloom.models.transformer import TransformerConfig
 from tokenloom.pipelines import train_model, training_batches
 from tokenloom.pipelines.picture_sources import open_source, whole
 from tokenloom.pipelines.prepare_training import scene_score, watched_prompts
-from tokenloom.pipelines.text_to_image import TextToImagePipeline
+from tokenloom.pipelines.text_to_image import TextToImagePipeline, seeded
 from tokenloom.pipelines.train_recipe import TransformerRecipe
 from tokenloom.scripts import cli, train
 from tokenloom.tokenizers.image import ImageTokenizer
@@ -186,6 +186,27 @@ def test_what_cannot_be_trained_is_one_line(world, change, told, capsys):
     assert tokenloom_train(*words_for(world), *change) == 1
     shown = capsys.readouterr().err
     assert told in shown and shown.count("\n") == 1
+
+
+def test_a_model_may_draw_pixels_of_a_palette_instead_of_codes(world, capsys):
+    """What is drawn has no color but those of the palette, one id for each pixel."""
+    words = [
+        "--data",
+        "scenes",
+        "--tokenizer",
+        "palette",
+        *"--size 16 --width 32 --layers 1 --heads 2 --steps 2".split(),
+    ]
+    more = ["--batch-size", "2", "--score-prompts", "0", "--out", world / "pixels"]
+    assert tokenloom_train(*words, "--decoder", "ar,masked", *more) == 0
+    pipeline = TextToImagePipeline.from_pretrained(world / "pixels" / "final")
+    assert pipeline.image_size == pipeline.transformer.config.image_grid == (16, 16)
+    for decoder in ("ar", "masked"):
+        drawn = pipeline("a star", decoder=decoder, generator=seeded(0, 1), output_type="pt")
+        assert drawn.ids.shape == (1, 16, 16) and torch.equal(pipeline.image_tokenizer.decode(drawn.ids), drawn.images)
+    with pytest.raises(SystemExit, match="2"):
+        tokenloom_train(*words, *more)
+    assert "colors of a palette have none; take the decoders ar, masked" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", [["--heads", "64"], ["--width", "15"]], ids=" ".join)

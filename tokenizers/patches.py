@@ -75,6 +75,16 @@ class PaletteConfig:
         if not 1 <= self.num_colors <= MAX_COLORS:
             raise ValueError(f"num_colors must be from 1 to {MAX_COLORS}, got {self.num_colors}")
 
+    @property
+    def stride(self) -> int:
+        """Pixels per side of an id."""
+        return 1
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """As of learned codes: one line of ids, on which colors lie in no order, so nothing but ids can be drawn."""
+        return (self.num_colors,)
+
 
 class PaletteTokenizer(nn.Module, Pretrained):
     """Pictures <-> the id of the nearest palette color of every pixel. A `protocol.MediaTokenizer`.
@@ -134,6 +144,10 @@ class PaletteTokenizer(nn.Module, Pretrained):
         """Pictures (B, 3, H, W) -> int64 ids (B, H, W) in [0, V). Of equally near colors, the first."""
         packed, inverse = torch.unique(pack(to_uint8(check_images(images))), return_inverse=True)  # (U,), (B, H, W)
         return nearest(unpack(packed).float(), self.colors.float())[inverse]
+
+    def encode_unchecked(self, images: Tensor) -> Tensor:
+        """As `encode`, of pictures that are sure to be in range."""
+        return self.encode(images)
 
     def decode(self, ids: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
         """Int64 ids (B, H, W) -> pictures (B, 3, H, W); `size`, if given, must be their (H, W).
