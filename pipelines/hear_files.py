@@ -1,5 +1,6 @@
 """Files of sounds in, what they say or what answers them out; a broken file costs its own result alone."""
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ class Heard:
     file: Path
     text: str = ""
     sound: Tensor | None = None  # float32 (1, S) in [-1, 1]
+    seconds: float = 0.0  # that answering took
     error: str = ""
 
 
@@ -64,8 +66,9 @@ def answers(pipeline: SpeechToSpeechPipeline, files: Iterable[Path], *, seed: in
     for number, file in enumerate(files):
         try:
             sound = hear_file(file, pipeline.model)
+            began = time.perf_counter()
             answer = pipeline([sound], generator=seeded(seed + number, 1), **how).sounds[0]
         except LEAVE_OUT as error:
             yield Heard(file, error=skipped(file, error))
             continue
-        yield Heard(file, sound=answer)
+        yield Heard(file, sound=answer, seconds=time.perf_counter() - began)

@@ -53,9 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
                 continue
             name, seed = f"{number:05}.wav", arguments.seed + number
             write_audio(arguments.out / name, found.sound, rate)
-            lines.append(
-                json_line({"file": name, "heard": str(found.file), "seed": seed, "decoder": arguments.decoder})
-            )
+            told = {"file": name, "heard": str(found.file), "seed": seed, "decoder": arguments.decoder}
+            lines.append(json_line(told | {"seconds": round(found.seconds, 4)}))
     finally:
         if lines:
             write_atomically(arguments.out / INDEX, b"".join(lines))

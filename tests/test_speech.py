@@ -245,6 +245,12 @@ def test_speech_to_speech_answers_each_file(saved, tmp_path):
     heard = read_audio(folder / "b.wav", sample_rate=16_000)
     expected = pipeline([heard], generator=seeded(2, 1)).sounds[0]
     torch.testing.assert_close(read_audio(out / "00001.wav", sample_rate=16_000), expected, atol=1e-4, rtol=0)
+    lines = [json.loads(line) for line in (out / "index.jsonl").read_text().splitlines()]
+    assert [(line["file"], Path(line["heard"]).name, line["seed"]) for line in lines] == [
+        ("00000.wav", "a.wav", 1),
+        ("00001.wav", "b.wav", 2),
+    ]
+    assert all(line["seconds"] > 0 for line in lines)
     before = (out / "00001.wav").read_bytes()
     with pytest.raises(SystemExit, match="2"):
         cli.main(["speech-to-speech", str(folder), "--model", str(saved), "--out", str(out), "--seed", "5"])
