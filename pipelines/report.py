@@ -38,6 +38,7 @@ OF_SOUNDS = {
     "Arithmetic": "floating point operations of matrix products, convolutions and attention for the first sound of a "
     "text, counted during a real run, sound tokenizer included; a multiplication and an addition are two.",
 }
+UNUSED = {"best_of": 1, "guidance_from": 1, "guidance_until": 0, "top_k": 0, "top_p": 1}  # settings that do nothing so
 OF_READERS = {
     "To its own eyes": "how probable the model itself finds a token of the prompt as it looks at its {noun}s, in the "
     "geometric mean. It can be wrong in the same way as what it drew.",
@@ -170,7 +171,7 @@ def _figures(decoders: Sequence[Mapping[str, Any]], noun: str) -> str:
         (f"Arithmetic a {noun}", lambda item: item["gigaflops"], _flops, True),
     ]
     if decoders[0].get("alignment") is not None:
-        columns.append(("To its own eyes", lambda item: item["alignment"], _percent, False))
+        columns.append(("To its own eyes", lambda item: item["alignment"], "{:.0%}".format, False))
     if "diversity" in decoders[0]:
         columns.append(("Variety", lambda item: item["diversity"], lambda value: f"{value:.3f}", False))
     if "flicker" in decoders[0]:
@@ -186,7 +187,9 @@ def _figures(decoders: Sequence[Mapping[str, Any]], noun: str) -> str:
             best = less_is_better and len(decoders) > 1 and value == min(values)
             words = form(value) if value is not None else f"one {noun} only"
             cells.append(_bar_cell(value, words, max(values, default=0), best))
-        settings = ", ".join(f"{_setting(name)}\u00a0{value:g}" for name, value in item["settings"].items())
+        settings = ", ".join(
+            f"{_setting(name)}\u00a0{value:g}" for name, value in item["settings"].items() if UNUSED.get(name) != value
+        )
         cells.append(f'<td class="how">{escape(settings)}</td>')
         body += f'<tr class="{escape(item["decoder"])}">{"".join(cells)}</tr>'
     return f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
@@ -228,7 +231,7 @@ def _row(cell: Mapping[str, Any], prompt: str, files: Mapping[str, bytes], size:
         _seconds(cell["seconds"]),
         f"{cell['model_evaluations']:.0f} evaluations",
         _flops(cell["gigaflops"]),
-        *([] if cell.get("alignment") is None else [f"{_percent(cell['alignment'])} to its own eyes"]),
+        *([] if cell.get("alignment") is None else [f"{cell['alignment']:.0%} to its own eyes"]),
         *([] if cell.get("diversity") is None else [f"variety {cell['diversity']:.3f}"]),
         *([f"flicker {_percent(cell['flicker'])}"] if "flicker" in cell else []),
     )

@@ -178,3 +178,15 @@ def test_a_figure_of_zero_is_no_division(key):
     zero["decoders"][0][key] = 0.0
     text = Page(report_html(zero, PICTURES)).text
     assert not re.search(r"\b(nan|inf)\b", text) and report()["decoders"][0]["decoder"] in text
+
+
+def test_settings_that_do_nothing_are_left_out_and_what_the_model_reads_is_told():
+    made = report()
+    ar, masked = made["decoders"]
+    ar["settings"] |= {"best_of": 1, "top_k": 0, "top_p": 0.9, "guidance_from": 1.0, "guidance_until": 0.0}
+    page = report_html(made, PICTURES)
+    assert "guidance\u00a03, steps\u00a08, top p\u00a00.9<" in page and "own eyes" not in page
+    for item, share in zip((ar, masked), (0.5, 0.25), strict=True):
+        item["alignment"] = share
+    page = report_html(made, PICTURES)
+    assert "50%" in page and "25%" in page and page.count("own eyes") == 2  # the column, and how to read it
