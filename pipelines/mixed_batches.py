@@ -35,7 +35,7 @@ def mixing_table(specs: Sequence[str], *, clips: bool, answers: bool) -> dict[st
 
     Raises:
         ValueError: there is no such pair, it was named twice, its share is not positive, it takes clips or pairs of
-            sounds and there are none, or there is nothing of pictures or nothing of sounds.
+            sounds and there are none, there are clips and none takes them, or nothing is of pictures or of sounds.
     """
     missing = (*(() if clips else CLIP_PAIRS), *(() if answers else ("audio-audio",)))
     shares = {pair: share for pair, share in USUAL.items() if pair not in missing}
@@ -49,6 +49,8 @@ def mixing_table(specs: Sequence[str], *, clips: bool, answers: bool) -> dict[st
             shares[pair] = share
     for pair in shares.keys() & {*missing}:
         raise ValueError(f"{pair} takes {'clips' if pair in CLIP_PAIRS else 'pairs of sounds'}, and there are none")
+    if clips and not shares.keys() & {*CLIP_PAIRS}:
+        raise ValueError(f"there are clips, and no pair learns them, got {', '.join(shares)}; leave the clips out")
     if not shares.keys() & {*PICTURE_PAIRS} or not shares.keys() & TASKS.keys():
         raise ValueError(f"a mix has a pair of pictures and one of sounds, got {', '.join(shares)}; add the other")
     total = sum(shares.values())
@@ -98,13 +100,11 @@ class MixedBatch:
 
 
 class MixedBatches:
-    """Number -> batch of one pair. `workers` processes draw and read ahead, which training asks for by `stride`."""
+    """Number -> batch of one pair. `workers` processes draw and read ahead."""
 
-    def __init__(
-        self, pictures: Batches, sounds: SpeechBatches, recipe: MixedRecipe, *, workers: int = 0, stride: int = 1
-    ):
+    def __init__(self, pictures: Batches, sounds: SpeechBatches, recipe: MixedRecipe, *, workers: int = 0):
         self.pictures, self.sounds, self.recipe = pictures, sounds, recipe
-        self.drawn = MadeAhead(self.draw, workers, stride)
+        self.drawn = MadeAhead(self.draw, workers)
 
     def __call__(self, number: int) -> MixedBatch:
         pair, drawn = self.drawn(number)

@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     if init:
         images, sounds = init.pictures.image_tokenizer, init.speech.audio_tokenizer
         size, frames = init.pictures.image_size[0], init.transformer.config.num_frames
-        seconds = init.transformer.config.sound_steps / init.speech.steps_per_second
+        seconds = init.speech.max_seconds
     else:
         images = open_image_tokenizer(arguments.tokenizer or KINDS["image"].default)
         sounds = open_audio_tokenizer(arguments.sound_tokenizer or KINDS["audio"].default)

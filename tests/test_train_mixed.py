@@ -99,7 +99,7 @@ def test_without_a_word_every_pair_that_there_is_data_for_is_learned():
     fewer = mixing_table([], clips=False, answers=False)
     assert fewer.keys() == {"text-image", "image-text", "text-audio", "audio-text"}
     assert sum(fewer.values()) == pytest.approx(1)
-    assert mixing_table(["text-image:3", "audio-text"], clips=True, answers=True) == {
+    assert mixing_table(["text-image:3", "audio-text"], clips=False, answers=True) == {
         "text-image": 0.75,
         "audio-text": 0.25,
     }
@@ -121,6 +121,11 @@ def test_without_a_word_every_pair_that_there_is_data_for_is_learned():
 def test_a_mix_that_cannot_be_is_refused(specs, message):
     with pytest.raises(ValueError, match=message):
         mixing_table(specs, clips=False, answers=False)
+
+
+def test_clips_that_no_pair_learns_are_refused():
+    with pytest.raises(ValueError, match="there are clips, and no pair learns them, got text-image, audio-text"):
+        mixing_table(["text-image", "audio-text"], clips=True, answers=False)
 
 
 def test_pairs_come_in_their_shares_and_by_the_number_alone():
