@@ -95,7 +95,6 @@ def test_what_cannot_be_done_is_told_in_one_line(text, tmp_path, capsys):
     for words, told in (
         (["text-to-text", "a", "--model", str(tmp_path)], "train one with train-text"),
         (["train-text", "--data", str(tmp_path / "no.txt"), "--out", str(tmp_path / "out")], "no.txt"),
-        (["train-text", "--data", str(text), "--out", str(tmp_path / "out"), "--heads", "5"], "width must be heads x"),
         (["compare-text", "--data", str(text), "--out", str(tmp_path / "out"), "--prompt", "a\udc80"], "valid Unicode"),
         (
             ["compare-text", "--data", str(text), "--out", str(tmp_path / "out"), "--orders", "9"],
@@ -105,6 +104,9 @@ def test_what_cannot_be_done_is_told_in_one_line(text, tmp_path, capsys):
         assert cli.main(words) == 1
         shown = capsys.readouterr().err
         assert shown.count("\n") == 1 and told in shown
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["train-text", "--data", str(text), "--out", str(tmp_path / "out"), "--heads", "5"])
+    assert "width must be heads x" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
