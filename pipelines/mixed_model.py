@@ -9,6 +9,7 @@ import torch
 
 from ..models.transformer import SharedTransformer, TransformerConfig
 from ..tokenizers.text import TextTokenizer
+from .open_models import open_models
 from .open_tokenizer import PictureTokenizer
 from .speech_model import SoundTokenizer, SpeechModel, sound_levels
 from .text_to_image import TextToImagePipeline
@@ -30,9 +31,13 @@ class MixedModel:
         Raises:
             ValueError: the folder lacks one of the two, or a part is missing or broken.
         """
-        pictures, speech = TextToImagePipeline.from_pretrained(folder), SpeechModel.from_pretrained(folder)
-        speech.transformer = pictures.transformer
-        speech.text_tokenizer = pictures.text_tokenizer
+        parts = open_models(folder)
+        pictures = next((part for part in parts if isinstance(part, TextToImagePipeline)), None)
+        speech = next((part for part in parts if isinstance(part, SpeechModel)), None)
+        if pictures is None or speech is None:
+            raise ValueError(
+                f"{folder} must hold a model of pictures and of speech, as train-mixed makes it; name another"
+            )
         return cls(pictures, speech)
 
     def save_pretrained(self, folder: str | Path) -> None:

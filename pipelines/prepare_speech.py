@@ -91,5 +91,9 @@ def new_speech_model(
         **(usual | shape),
     )
     torch.manual_seed(seed)  # only the initial weights come from here
-    shipped = tokenizer if tokenizer in (KINDS["audio"].default, *UNTRAINED_SOUND) else ""
-    return SpeechModel(SharedTransformer(config), sounds, words, sound_codes=shipped)
+    return SpeechModel(SharedTransformer(config), sounds, words, sound_codes=known_by_name(tokenizer))
+
+
+def known_by_name(tokenizer: str) -> str:
+    """The name of a sound tokenizer that ships or needs no training, so that no model saves it; "" of any other."""
+    return tokenizer if tokenizer in (KINDS["audio"].default, *UNTRAINED_SOUND) else ""

@@ -169,7 +169,8 @@ def new_model(
 ) -> "MixedModel":
     """An untrained one of these tokenizers; its text tokenizer is learned from all texts, and left in --out."""
     from tokenloom.pipelines.mixed_model import new_mixed_model
-    from tokenloom.pipelines.open_tokenizer import KINDS, UNTRAINED_SOUND
+    from tokenloom.pipelines.open_tokenizer import KINDS
+    from tokenloom.pipelines.prepare_speech import known_by_name
     from tokenloom.pipelines.prepare_training import grid_of, text_tokenizer_of
     from tokenloom.pipelines.speech_model import ANSWER
 
@@ -180,7 +181,6 @@ def new_model(
         vocab_size=arguments.text_vocab_size or 1024,
         resume=arguments.resume,
     )
-    name = arguments.sound_tokenizer or KINDS["audio"].default
     return new_mixed_model(
         images,
         sounds,
@@ -188,7 +188,7 @@ def new_model(
         codebooks=arguments.codebooks or min(CODEBOOKS, sounds.num_codebooks),
         seconds=seconds,
         seed=arguments.seed or 0,
-        sound_codes=name if name in (KINDS["audio"].default, *UNTRAINED_SOUND) else "",
+        sound_codes=known_by_name(arguments.sound_tokenizer or KINDS["audio"].default),
         image_grid=grid_of(arguments.size or SIZE, images.config.stride),
         num_frames=(arguments.frames or FRAMES) if clips else 1,
         **given(arguments, *SHAPE),
