@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from ..data.loader import generator_of, permutation
 from ..models.attention import plain_products
 from ..models.language_objectives import next_token_loss
-from ..models.optimizers import muon_and_adamw
-from ..models.schedules import trapezoid
 from ..models.transformer import SharedTransformer, TransformerConfig
 from ..tokenizers.text import TextTokenizer
 from ..tokenizers.vocabulary import Vocabulary
 from .text_to_text import TextToTextPipeline
-from .train_loop import LoopConfig, train
+from .train_loop import train
 from .training_cost import Cost, trunk_cost, work
+from .trunk_recipe import loop_of, optimizers_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,17 +165,10 @@ def train_language(
         pipeline = pipeline_of(cast(SharedTransformer, module), tokenizer, recipe)
         return {"validation_bits_per_byte": pipeline.bits_per_byte(*validation)}
 
-    loop = LoopConfig(
-        steps=recipe.steps,
-        schedule=trapezoid(recipe.steps, warmup=recipe.warmup, decay=recipe.decay),
-        ema_decay=recipe.ema_decay,
-        evaluate_every=recipe.evaluate_every,
-        checkpoint_every=recipe.checkpoint_every,
-    )
+    loop = loop_of(recipe)
     digest = hashlib.sha256(stream.numpy().tobytes()).hexdigest()
     state: dict[str, Any] = {"config": asdict(config), "recipe": asdict(recipe), "text": digest}
-    dtype = torch.bfloat16 if recipe.bfloat16 else torch.float32
-    optimizers = muon_and_adamw(model.blocks, model, muon_lr=recipe.muon_lr, adamw_lr=recipe.adamw_lr, dtype=dtype)
+    optimizers = optimizers_of(model.blocks, model, recipe)
     average = train(model, loss, optimizers, loop, out, evaluate=evaluate, state=state, resume=resume, say=say)
     return pipeline_of(cast(SharedTransformer, average), tokenizer, recipe)
 

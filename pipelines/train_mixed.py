@@ -16,21 +16,20 @@ from torch import Tensor, nn
 from ..data.loader import generator_of
 from ..models.attention import plain_products
 from ..models.mixed_objectives import MixedLosses
-from ..models.optimizers import muon_and_adamw
-from ..models.schedules import trapezoid
 from .clip_sources import ClipSource
 from .mixed_batches import MixedBatches, MixedRecipe
 from .mixed_model import MixedModel
 from .picture_sources import VALIDATION_NUMBER, PictureSource
 from .speech_batches import SpeechBatches, SpeechData
 from .text_to_image import words_of
-from .train_loop import LoopConfig, train
+from .train_loop import train
 from .train_model import Evaluation, standardize
 from .train_recipe import cost as cost_of_pictures
 from .train_speech import SpeechEvaluation, check_sounds, descended
 from .train_speech import cost as cost_of_sounds
 from .training_batches import NOISE, Batches
 from .training_cost import of_kinds, work
+from .trunk_recipe import loop_of, optimizers_of
 
 
 class MixedBatchLoss:
@@ -123,20 +122,8 @@ def train_mixed(
     average = train(
         losses,
         MixedBatchLoss(MixedBatches(pictures, speech, recipe, workers=workers)),
-        muon_and_adamw(
-            transformer.blocks,
-            losses,
-            muon_lr=recipe.muon_lr,
-            adamw_lr=recipe.adamw_lr,
-            dtype=torch.bfloat16 if recipe.bfloat16 else torch.float32,
-        ),
-        LoopConfig(
-            steps=recipe.steps,
-            schedule=trapezoid(recipe.steps, warmup=recipe.warmup, decay=recipe.decay),
-            ema_decay=recipe.ema_decay,
-            evaluate_every=recipe.evaluate_every,
-            checkpoint_every=recipe.checkpoint_every,
-        ),
+        optimizers_of(transformer.blocks, losses, recipe),
+        loop_of(recipe),
         out,
         evaluate=MixedEvaluation(
             Evaluation(pictures, lambda module: model_of(module).pictures, out / "pictures", sample_prompts, None),

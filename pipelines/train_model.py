@@ -18,17 +18,16 @@ from ..data.media import image_grid, write_png
 from ..models.attention import plain_products
 from ..models.captured_losses import CapturedLosses
 from ..models.objectives import DecoderLosses
-from ..models.optimizers import muon_and_adamw
-from ..models.schedules import trapezoid
 from ..models.transformer import SharedTransformer, TransformerConfig
 from ..tokenizers.text import TextTokenizer
 from .clip_sources import ClipSource
 from .open_tokenizer import PictureTokenizer
 from .picture_sources import VALIDATION_NUMBER, PictureSource, parts_of
 from .text_to_image import TextToImagePipeline, seeded, words_of
-from .train_loop import LoopConfig, train
+from .train_loop import train
 from .train_recipe import TransformerRecipe, plan
 from .training_batches import NOISE, Batches, codes_of
+from .trunk_recipe import loop_of, optimizers_of
 
 Score = Callable[[TextToImagePipeline], dict[str, float]]
 
@@ -154,22 +153,10 @@ def train_transformer(
         return TextToImagePipeline(trained, image_tokenizer, text_tokenizer, lexicon, writes=recipe.text_share > 0)
 
     pipeline_of(losses)  # refuses tokenizers that do not fit the model, before anything is written
-    loop = LoopConfig(
-        steps=recipe.steps,
-        schedule=trapezoid(recipe.steps, warmup=recipe.warmup, decay=recipe.decay),
-        ema_decay=recipe.ema_decay,
-        evaluate_every=recipe.evaluate_every,
-        checkpoint_every=recipe.checkpoint_every,
-    )
+    loop = loop_of(recipe)
     fingerprints = {"image_tokenizer": image_tokenizer.fingerprint, "text_tokenizer": text_tokenizer.fingerprint}
     state = {"config": asdict(model.config), "recipe": asdict(recipe), "fingerprints": fingerprints}
-    optimizers = muon_and_adamw(
-        model.blocks,
-        losses,
-        muon_lr=recipe.muon_lr,
-        adamw_lr=recipe.adamw_lr,
-        dtype=torch.bfloat16 if recipe.bfloat16 else torch.float32,
-    )
+    optimizers = optimizers_of(model.blocks, losses, recipe)
     average = train(
         losses,
         BatchLoss(losses, batches, wrapped=accelerator is not None),

@@ -16,8 +16,6 @@ from ..data.loader import generator_of
 from ..data.media import image_grid, write_png
 from ..data.write_audio import write_audio
 from ..models.attention import plain_products
-from ..models.optimizers import muon_and_adamw
-from ..models.schedules import trapezoid
 from ..models.sound_objectives import SpeechLosses
 from ..models.transformer import SharedTransformer
 from ..tokenizers.units import UnitsTokenizer
@@ -27,9 +25,10 @@ from .speech_batches import SpeechBatches, SpeechData, SpeechRecipe, Spoken
 from .speech_model import SpeechModel
 from .text_to_image import seeded, words_of
 from .text_to_speech import TextToSpeechPipeline
-from .train_loop import LoopConfig, train
+from .train_loop import train
 from .training_batches import NOISE
 from .training_cost import Cost, of_kinds, trunk_cost, work
+from .trunk_recipe import loop_of, optimizers_of
 
 WATCHED = 4  # texts of the validation data that are said at each evaluation
 MAX_SCORES = 1 << 31  # bytes of the attention of a batch in a layer
@@ -186,20 +185,8 @@ def train_speech(
             sound_codes=model.sound_codes,
         )
 
-    loop = LoopConfig(
-        steps=recipe.steps,
-        schedule=trapezoid(recipe.steps, warmup=recipe.warmup, decay=recipe.decay),
-        ema_decay=recipe.ema_decay,
-        evaluate_every=recipe.evaluate_every,
-        checkpoint_every=recipe.checkpoint_every,
-    )
-    optimizers = muon_and_adamw(
-        transformer.blocks,
-        losses,
-        muon_lr=recipe.muon_lr,
-        adamw_lr=recipe.adamw_lr,
-        dtype=torch.bfloat16 if recipe.bfloat16 else torch.float32,
-    )
+    loop = loop_of(recipe)
+    optimizers = optimizers_of(transformer.blocks, losses, recipe)
     average = train(
         losses,
         SpeechBatchLoss(batches),
