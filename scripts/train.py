@@ -12,10 +12,10 @@ import warnings
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tokenloom.pipelines.sampler_settings import DECODERS
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device, usable
-from tokenloom.scripts.option_types import HERTZ, LEARNING_RATE, NATURAL, POSITIVE, SHARE, out_folder, seed_number, spec
+from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device, usable
+from tokenloom.scripts.option_types import HERTZ, NATURAL, POSITIVE, SHARE, out_folder, spec
 from tokenloom.scripts.several_processes import HELP, main_process_first, open_accelerator
+from tokenloom.scripts.training_options import add_learning_options, add_shape_options
 
 if TYPE_CHECKING:
     from tokenloom.models.transformer import TransformerConfig
@@ -67,37 +67,22 @@ def build_parser() -> argparse.ArgumentParser:
     add("--accelerate", action="store_true", help=HELP)
 
     shape = parser.add_argument_group("transformer").add_argument
-    shape("--width", type=POSITIVE, metavar="N", help="of the trunk; default: 192")
-    shape(
-        "--layers", dest="num_layers", type=POSITIVE, metavar="N", help="new ones come between those given; default: 8"
-    )
-    shape("--heads", dest="num_heads", type=POSITIVE, metavar="N", help="of attention; default: 3")
+    add_shape_options(shape, width=192, layers="new ones come between those given; default: 8", heads=3)
     shape("--factorized", action="store_true", default=None, help="of other frames of a clip, see only the same place")
-    shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
 
-    learn = parser.add_argument_group("training").add_argument
-    learn("--decoder", dest="decoders", type=comma_separated(str, DECODERS), metavar="D,...", help="default: all three")
-    learn("--steps", type=POSITIVE, metavar="N", help="default: 3000")
-    learn(
-        "--batch-size",
-        type=POSITIVE,
-        metavar="N",
-        help="pictures of a step, each learned by every decoder; default: 32",
+    learn = add_learning_options(
+        parser,
+        steps=3000,
+        examples="pictures of a step, each learned by every decoder",
+        muon_lr=0.002,
+        watched="losses, samples, scores",
+        checkpoint_every=100,
     )
-    learn("--muon-lr", type=LEARNING_RATE, metavar="RATE", help="of the trunk's matrices; default: 0.002")
-    learn("--adamw-lr", type=LEARNING_RATE, metavar="RATE", help="of the rest; default: 0.002")
-    learn("--warmup", type=NATURAL, metavar="N", help="steps; default: 100")
-    learn("--decay", type=SHARE, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
-    learn("--ema-decay", type=SHARE, metavar="D", help="of the average of the weights; default: 0.998")
     learn("--clip-share", type=SHARE, metavar="SHARE", help="of the steps that learn clips; default: 0.5")
     learn("--text-share", type=SHARE, metavar="SHARE", help="of the steps that learn to write captions; default: 0.0")
     learn("--drop-caption", type=SHARE, metavar="SHARE", help="of captions left out, for guidance; default: 0.1")
     learn("--prompt-length", type=POSITIVE, metavar="N", help="tokens; captions are cut there; default: 64")
-    learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
     learn("--compile", action="store_true", default=None, help="fuse the trunk with torch.compile")
-    learn("--seed", type=seed_number, metavar="S", help="default: 0")
-    learn("--evaluate-every", type=POSITIVE, metavar="STEPS", help="losses, samples, scores; default: 500")
-    learn("--checkpoint-every", type=POSITIVE, metavar="STEPS", help="default: 100")
     learn("--prompt", dest="prompts", action="append", metavar="TEXT", help="to watch; default: some of the data")
     learn("--score-prompts", type=NATURAL, default=8, metavar="N", help="of each kind of scenes, 0: none; default: 8")
     return parser

@@ -14,19 +14,17 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.pipelines.sampler_settings import DECODERS
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device, usable
+from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device, usable
 from tokenloom.scripts.option_types import (
     HERTZ,
-    LEARNING_RATE,
     NATURAL,
     POSITIVE,
     SECONDS,
     SHARE,
     out_folder,
-    seed_number,
     spec,
 )
+from tokenloom.scripts.training_options import add_learning_options, add_shape_options
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.mixed_model import MixedModel
@@ -60,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--workers", type=NATURAL, default=0, metavar="N", help="processes that draw and read ahead; default: none")
 
     shape = parser.add_argument_group("a new model").add_argument
+    add_shape_options(shape, width=192, layers="default: 8", heads=3)
     shape("--tokenizer", metavar="NAME_OR_DIR", help="of pictures; default: tokenloom-photo")
     shape("--sound-tokenizer", metavar="NAME_OR_DIR", help="default: tokenloom-voice")
     shape("--codebooks", type=POSITIVE, metavar="K", help=f"of that tokenizer's, the first; default: {CODEBOOKS}")
@@ -67,27 +66,18 @@ def build_parser() -> argparse.ArgumentParser:
     shape("--size", type=POSITIVE, metavar="PIXELS", help=f"side of the pictures; default: {SIZE}")
     shape("--frames", type=POSITIVE, metavar="N", help=f"of a clip; default: {FRAMES}")
     shape("--seconds", type=SECONDS, metavar="S", help=f"of the longest sound; default: {SECONDS_HEARD}")
-    shape("--width", type=POSITIVE, metavar="N", help="of the trunk; default: 192")
-    shape("--layers", dest="num_layers", type=POSITIVE, metavar="N", help="default: 8")
-    shape("--heads", dest="num_heads", type=POSITIVE, metavar="N", help="of attention; default: 3")
     shape("--factorized", action="store_true", default=None, help="of other frames of a clip, see only the same place")
-    shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
 
-    learn = parser.add_argument_group("training").add_argument
-    learn("--decoder", dest="decoders", type=comma_separated(str, DECODERS), metavar="D,...", help="default: all three")
-    learn("--steps", type=POSITIVE, metavar="N", help="default: 3000")
-    learn("--batch-size", type=POSITIVE, metavar="N", help="pictures, clips or sounds of a step; default: 32")
-    learn("--muon-lr", type=LEARNING_RATE, metavar="RATE", help="of the trunk's matrices; default: 0.002")
-    learn("--adamw-lr", type=LEARNING_RATE, metavar="RATE", help="of the rest; default: 0.002")
-    learn("--warmup", type=NATURAL, metavar="N", help="steps; default: 100")
-    learn("--decay", type=SHARE, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
-    learn("--ema-decay", type=SHARE, metavar="D", help="of the average of the weights; default: 0.998")
+    learn = add_learning_options(
+        parser,
+        steps=3000,
+        examples="pictures, clips or sounds of a step",
+        muon_lr=0.002,
+        watched="losses and samples",
+        checkpoint_every=100,
+    )
     learn("--drop-caption", type=SHARE, metavar="SHARE", help="of texts left out, for guidance; default: 0.1")
     learn("--prompt-length", type=POSITIVE, metavar="N", help="tokens; captions are cut there; default: 64")
-    learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
-    learn("--seed", type=seed_number, metavar="S", help="default: 0")
-    learn("--evaluate-every", type=POSITIVE, metavar="STEPS", help="losses and samples; default: 500")
-    learn("--checkpoint-every", type=POSITIVE, metavar="STEPS", help="default: 100")
     return parser
 
 

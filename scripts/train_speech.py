@@ -12,19 +12,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenloom.pipelines.sampler_settings import DECODERS
-from tokenloom.scripts.cli import CommandParser, UsageError, comma_separated, given, main_of, open_device, usable
+from tokenloom.scripts.cli import CommandParser, UsageError, given, main_of, open_device, usable
 from tokenloom.scripts.option_types import (
-    LEARNING_RATE,
     NATURAL,
     POSITIVE,
     SECONDS,
     SHARE,
     out_folder,
-    seed_number,
     spec,
 )
 from tokenloom.scripts.several_processes import HELP, main_process_first, open_accelerator
+from tokenloom.scripts.training_options import add_learning_options, add_shape_options
 
 if TYPE_CHECKING:
     from tokenloom.pipelines.speech_model import SpeechModel
@@ -53,28 +51,20 @@ def build_parser() -> argparse.ArgumentParser:
     add("--accelerate", action="store_true", help=HELP)
 
     shape = parser.add_argument_group("transformer").add_argument
-    shape("--width", type=POSITIVE, metavar="N", help="of the trunk; default: 160")
-    shape("--layers", dest="num_layers", type=POSITIVE, metavar="N", help="default: 5")
-    shape("--heads", dest="num_heads", type=POSITIVE, metavar="N", help="of attention; default: 4")
-    shape("--storage", dest="storage_dtype", choices=("float32", "float16"), help="of the weights on disk; float32")
+    add_shape_options(shape, width=160, layers="default: 5", heads=4)
 
-    learn = parser.add_argument_group("training").add_argument
-    learn("--decoder", dest="decoders", type=comma_separated(str, DECODERS), metavar="D,...", help="default: all three")
+    learn = add_learning_options(
+        parser,
+        steps=6000,
+        examples="sounds of a step",
+        muon_lr=0.004,
+        watched="losses and samples",
+        checkpoint_every=200,
+    )
     learn("--speak", type=SHARE, metavar="SHARE", help="of the steps that learn to say texts; default: 0.5")
     learn("--write", type=SHARE, metavar="SHARE", help="of those that learn to write what was said; default: 0.3")
     learn("--answer", type=SHARE, metavar="SHARE", help="of those that learn to answer; default: 0.2 with --digits")
-    learn("--steps", type=POSITIVE, metavar="N", help="default: 6000")
-    learn("--batch-size", type=POSITIVE, metavar="N", help="sounds of a step; default: 32")
-    learn("--muon-lr", type=LEARNING_RATE, metavar="RATE", help="of the trunk's matrices; default: 0.004")
-    learn("--adamw-lr", type=LEARNING_RATE, metavar="RATE", help="of the rest; default: 0.002")
-    learn("--warmup", type=NATURAL, metavar="N", help="steps; default: 100")
-    learn("--decay", type=SHARE, metavar="SHARE", help="of the steps, in which the rate falls to zero; default: 0.5")
-    learn("--ema-decay", type=SHARE, metavar="D", help="of the average of the weights; default: 0.998")
-    learn("--bfloat16", action="store_true", default=None, help="products in bfloat16, where the processor has units")
     learn("--compile", action="store_true", default=None, help="fuse the trunk with torch.compile")
-    learn("--seed", type=seed_number, metavar="S", help="default: 0")
-    learn("--evaluate-every", type=POSITIVE, metavar="STEPS", help="losses and samples; default: 500")
-    learn("--checkpoint-every", type=POSITIVE, metavar="STEPS", help="default: 200")
     return parser
 
 
